@@ -1,0 +1,1 @@
+"""Compression: data, networks, losses, cost, search, slimming, distillation. Importing this needs no torch."""

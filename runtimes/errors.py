@@ -1,0 +1,10 @@
+"""The one exception family for mistakes in what the user gave."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one line that names the file, the value and the way out.
+
+    The command line prints the line and ends with status 2; every other exception keeps its trace.
+    """
