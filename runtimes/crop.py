@@ -1,0 +1,109 @@
+"""The square crop around a face, and the way of points into it and back.
+
+Pixel convention, here and everywhere: the centre of the first pixel is at (0, 0), x to the right, y down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.runtimes.errors import UserError
+
+Floats = NDArray[np.floating]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How a face box becomes a network's input.
+
+    The crop is the square of side ``box_scale`` x max(width, height) about the centre of the box,
+    resampled to ``size`` x ``size`` pixels; outside the image it is black.
+    """
+
+    size: int
+    box_scale: float = 1.25
+
+    def matrix(self, box: Floats) -> Floats:
+        """The 2x3 matrix that takes image pixels to crop pixels; ``box`` is x0, y0, x1, y1."""
+        x0, y0, x1, y1 = (float(value) for value in box)
+        side = self.box_scale * max(x1 - x0, y1 - y0)
+        if not (np.isfinite(side) and side > 0):
+            raise UserError(f"box {x0:g},{y0:g},{x1:g},{y1:g}: x1 > x0 and y1 > y0 are needed")
+        scale = self.size / side
+        offset = self.size / 2 - 0.5
+        return np.array(
+            [
+                [scale, 0.0, offset - scale * (x0 + x1) / 2],
+                [0.0, scale, offset - scale * (y0 + y1) / 2],
+            ]
+        )
+
+    def crop(self, image: Image, box: Floats) -> Image:
+        """Cut the face out: ``image`` (H, W, 3) uint8 -> (size, size, 3) uint8."""
+        return warp(image, self.matrix(box), self.size)
+
+
+def warp(image: Image, matrix: Floats, size: int) -> Image:
+    """Resample ``image`` by a 2x3 image-to-crop ``matrix`` (uniform scale, no rotation) to size x size.
+
+    A strong reduction is first averaged over whole pixels, so that fine texture does not alias.
+    """
+    shrink = int(1.0 / matrix[0, 0])
+    if shrink < 2:
+        return _warp_affine(image, matrix, size)
+    scale = matrix[0, 0]
+    corner = np.floor(-matrix[:, 2] / scale).astype(int) - shrink
+    image_size = np.array([image.shape[1], image.shape[0]])
+    # Cells of shrink x shrink pixels, counted from the corner; only those that meet the image are averaged.
+    first = np.maximum(0, -corner // shrink)
+    last = np.minimum(np.ceil(size / scale / shrink).astype(int) + 3, -(-(image_size - corner) // shrink))
+    if (last <= first).any():
+        return np.zeros((size, size, image.shape[2]), dtype=np.uint8)
+    corner = corner + first * shrink
+    columns, rows = (int(n) for n in last - first)
+    region = _region(image, corner, (columns * shrink, rows * shrink))
+    reduced = np.asarray(cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    # A reduced pixel r has its centre at image coordinate corner + (r + 0.5) * shrink - 0.5.
+    inner = matrix.copy()
+    inner[:, 2] += scale * (corner + 0.5 * shrink - 0.5)
+    inner[:, :2] *= shrink
+    return _warp_affine(reduced, inner, size)
+
+
+def _warp_affine(image: Image, matrix: Floats, size: int) -> Image:
+    warped = cv2.warpAffine(
+        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def _region(image: Image, corner: NDArray[np.int_], sides: tuple[int, int]) -> Image:
+    """The rectangle of (width, height) whole pixels from ``corner`` (x, y), black where it leaves the image."""
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(corner, 0, (width, height))
+    x1, y1 = np.clip(corner + np.array(sides), 0, (width, height))
+    region = np.zeros((sides[1], sides[0], image.shape[2]), dtype=np.uint8)
+    region[y0 - corner[1] : y1 - corner[1], x0 - corner[0] : x1 - corner[0]] = image[y0:y1, x0:x1]
+    return region
+
+
+def transform_points(points: Floats, matrix: Floats) -> Floats:
+    """Apply a 2x3 affine ``matrix`` to ``points`` (..., 2)."""
+    result: Floats = points @ matrix[:, :2].T + matrix[:, 2]
+    return result
+
+
+def invert(matrix: Floats) -> Floats:
+    """The inverse of a 2x3 affine matrix."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def tight_box(points: Floats) -> Floats:
+    """The smallest box around ``points`` (K, 2): x0, y0, x1, y1."""
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])

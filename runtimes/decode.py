@@ -1,0 +1,93 @@
+"""From heatmaps to points: the NumPy decoder used in training's evaluation and on the device alike."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.runtimes.errors import UserError
+
+Floats = NDArray[np.floating]
+
+DecoderName = Literal["argmax-quarter", "local-mean", "local-softmax"]
+DECODERS: tuple[str, ...] = get_args(DecoderName)
+
+WINDOW = 5
+"""Side of the window around the peak over which the local decoders average, in heatmap pixels."""
+
+
+def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Floats]:
+    """Points and scores of ``heatmaps`` (N, K, H, W).
+
+    The points are (N, K, 2), x then y, in pixels of the crop, which is ``stride`` times as large as the
+    heatmap: crop = (heatmap + 0.5) * stride - 0.5. The scores are (N, K).
+
+    - ``argmax-quarter`` (SD-HRNet): the peak, moved a quarter pixel towards its larger neighbour;
+      the score is the peak's value.
+    - ``local-mean``: mean position over a 5x5 window about the peak, weighted by the positive values there;
+      the score is the peak's value. For heatmaps trained with the mean squared error.
+    - ``local-softmax``: the same over the spatial softmax; the score is the probability inside the window.
+      For heatmaps that are logits.
+
+    Raises UserError for an unknown decoder or heatmaps that are not finite.
+    """
+    if not np.isfinite(heatmaps).all():
+        raise UserError("the network's heatmaps hold NaN or infinite values; no points can be read from them")
+    if decoder == "argmax-quarter":
+        points, scores = _argmax_quarter(heatmaps)
+    elif decoder == "local-mean":
+        points, scores = _local_mean(np.maximum(heatmaps, 0.0))
+        scores = heatmaps.max(axis=(2, 3))
+    elif decoder == "local-softmax":
+        points, scores = _local_mean(_spatial_softmax(heatmaps))
+    else:
+        raise UserError(f"decoder '{decoder}' is unknown; choose one of {', '.join(DECODERS)}")
+    return (points + 0.5) * stride - 0.5, scores
+
+
+def _peaks(heatmaps: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    n, k, _, width = heatmaps.shape
+    flat = heatmaps.reshape(n, k, -1).argmax(axis=2)
+    return flat % width, flat // width
+
+
+def _argmax_quarter(heatmaps: Floats) -> tuple[Floats, Floats]:
+    n, k, height, width = heatmaps.shape
+    x, y = _peaks(heatmaps)
+    padded = np.pad(heatmaps, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    rows, columns = np.arange(n)[:, None], np.arange(k)[None]
+    dx = np.sign(padded[rows, columns, y + 1, x + 2] - padded[rows, columns, y + 1, x])
+    dy = np.sign(padded[rows, columns, y + 2, x + 1] - padded[rows, columns, y, x + 1])
+    # A peak on the border has one neighbour only and stays where it is.
+    dx, dy = dx * ((x > 0) & (x < width - 1)), dy * ((y > 0) & (y < height - 1))
+    points = np.stack([x + 0.25 * dx, y + 0.25 * dy], axis=2)
+    return points, heatmaps[rows, columns, y, x]
+
+
+def _local_mean(weights: Floats) -> tuple[Floats, Floats]:
+    """Mean position over the window about the peak of non-negative ``weights``, and the weight inside it."""
+    n, k = weights.shape[:2]
+    x, y = _peaks(weights)
+    reach = WINDOW // 2
+    padded = np.pad(weights, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+    steps = np.arange(WINDOW)
+    window = padded[
+        np.arange(n)[:, None, None, None],
+        np.arange(k)[None, :, None, None],
+        y[:, :, None, None] + steps[:, None],
+        x[:, :, None, None] + steps[None, :],
+    ]
+    total = window.sum(axis=(2, 3))
+    offsets = steps - reach
+    safe = np.where(total > 0, total, 1.0)
+    dx = (window.sum(axis=2) * offsets).sum(axis=2) / safe
+    dy = (window.sum(axis=3) * offsets).sum(axis=2) / safe
+    return np.stack([x + dx, y + dy], axis=2), total
+
+
+def _spatial_softmax(heatmaps: Floats) -> Floats:
+    shifted = np.exp(heatmaps - heatmaps.max(axis=(2, 3), keepdims=True))
+    result: Floats = shifted / shifted.sum(axis=(2, 3), keepdims=True)
+    return result
