@@ -1,0 +1,1 @@
+"""Networks: the supernet and its students, teachers, and what they cost."""

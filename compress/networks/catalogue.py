@@ -1,0 +1,76 @@
+"""Networks by name: the teacher, the supernet, the published students, or an architecture's JSON file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from torch import nn
+
+from slimalign.compress.networks.architecture import (
+    Architecture,
+    architecture_from_keep,
+    full_architecture,
+    read_architecture,
+)
+from slimalign.compress.networks.hrnet import HRNet
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.runtimes.errors import UserError
+
+DEFAULT_INPUT = 256
+DEFAULT_LANDMARKS = 68
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network built by name, with the input size and the number of landmarks it was built for."""
+
+    name: str
+    landmarks: int
+    input_size: int
+    network: nn.Module
+
+
+def network_names() -> tuple[str, ...]:
+    """Every name that ``build_network`` knows."""
+    return ("hrnet-w18", "hrsupernet", *_published_students())
+
+
+def build_network(name: str, landmarks: int | None = None, input_size: int | None = None) -> NamedNetwork:
+    """Build a network by its name, or from the path of an architecture's JSON.
+
+    ``landmarks`` and ``input_size`` override what the name stands for. Raises UserError for an unknown name.
+    """
+    if name == "hrnet-w18":
+        points = landmarks or DEFAULT_LANDMARKS
+        return NamedNetwork(name, points, input_size or DEFAULT_INPUT, HRNet(points))
+    architecture = _architecture_named(name)
+    if landmarks is not None:
+        architecture = architecture.with_landmarks(landmarks)
+    if input_size is not None:
+        architecture = architecture.with_input(input_size)
+    return NamedNetwork(name, architecture.landmarks, architecture.input_size, HRSuperNet(architecture))
+
+
+def _architecture_named(name: str) -> Architecture:
+    if name == "hrsupernet":
+        return full_architecture(DEFAULT_LANDMARKS)
+    students = _published_students()
+    if name in students:
+        return students[name]
+    if name.endswith(".json") or Path(name).is_file():
+        return read_architecture(name)
+    close = difflib.get_close_matches(name, network_names(), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(network_names())}"
+    raise UserError(f"network '{name}' is unknown; {hint} (or give the path of an architecture's JSON)")
+
+
+def _published_students() -> dict[str, Architecture]:
+    text = resources.files(__package__).joinpath("published_students.json").read_text(encoding="utf-8")
+    students = json.loads(text)["students"]
+    return {
+        name: architecture_from_keep(entry["keep"], entry["landmarks"]) for name, entry in students.items()
+    }

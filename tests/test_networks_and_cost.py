@@ -1,0 +1,207 @@
+"""Architectures, networks and their cost against the paper's tables and plain formulas."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from slimalign.compress.cost import count
+from slimalign.compress.networks.architecture import (
+    Architecture,
+    Operation,
+    full_architecture,
+    read_architecture,
+)
+from slimalign.compress.networks.catalogue import build_network, network_names
+from slimalign.compress.networks.supernet import HRSuperNet, operation_key
+from slimalign.runtimes.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "gmacs", "gmacs_without_head"),
+    [
+        # From the paper's table 1 and counts of the authors' published configurations.
+        ("hrnet-w18", 9.65, 4.66, 4.29),
+        ("hrsupernet", 3.40, 1.307, 0.933),
+        ("sd-hrnet-300w", 0.961, 0.971, 0.597),
+        ("sd-hrnet-cofw", 1.075, 0.684, 0.604),
+        ("sd-hrnet-wflw", 1.351, 0.711, 0.595),
+    ],
+)
+def test_costs_of_published_networks(name, params, gmacs, gmacs_without_head):
+    built = build_network(name)
+    cost = count(built.network, built.input_size)
+    assert cost.params / 1e6 == pytest.approx(params, abs=0.006)
+    assert cost.macs / 1e9 == pytest.approx(gmacs, abs=0.0055)
+    assert cost.macs_without_head / 1e9 == pytest.approx(gmacs_without_head, abs=0.0055)
+
+
+@pytest.mark.parametrize(("name", "params"), [("sd-hrnet-cofw", 1.055), ("sd-hrnet-wflw", 1.323)])
+def test_params_without_head(name, params):
+    assert count(build_network(name).network, 256).params_without_head / 1e6 == pytest.approx(params, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", network_names())
+def test_heatmaps_have_a_quarter_of_the_input(name):
+    built = build_network(name, input_size=64)
+    with torch.device("meta"):
+        heatmaps = built.network.to("meta")(torch.zeros(2, 3, 64, 64))
+    assert heatmaps.shape == (2, built.landmarks, 16, 16)
+
+
+def test_the_supernet_has_132_factors():
+    assert len(HRSuperNet(full_architecture(68)).factors) == 4 + 8 * 16
+
+
+def slow_conv(x, weight, stride):
+    """A convolution with padding 1 or 0 in plain loops over the kernel."""
+    out_channels, _, k, _ = weight.shape
+    pad = k // 2
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    size = (x.shape[1] + 2 * pad - k) // stride + 1
+    out = np.zeros((out_channels, size, size))
+    for dy in range(k):
+        for dx in range(k):
+            window = padded[:, dy : dy + stride * size : stride, dx : dx + stride * size : stride]
+            out += np.einsum("oc,chw->ohw", weight[:, :, dy, dx], window)
+    return out
+
+
+def slow_norm(x, norm):
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    return x * scale.detach().numpy()[:, None, None] + shift.detach().numpy()[:, None, None]
+
+
+def slow_double(x):
+    """Bilinear 2x with half-pixel centres: each new pixel lies a quarter pixel from an old one."""
+    for axis in (1, 2):
+        edge = np.concatenate([x.take([0], axis), x, x.take([-1], axis)], axis)
+        n = x.shape[axis]
+        before, here, after = (edge.take(range(i, i + n), axis) for i in range(3))
+        pairs = np.stack([0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after], axis + 1)
+        x = pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
+    return x
+
+
+def slow_transform(layers, x):
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            x = slow_conv(x, layer.weight.detach().numpy(), layer.stride[0])
+        elif isinstance(layer, nn.BatchNorm2d):
+            x = slow_norm(x, layer)
+        else:
+            x = np.maximum(x, 0)
+    return x
+
+
+def test_an_lsff_block_is_equation_1(lively_supernet):
+    """Y = E(ReLU(sum_j a_j T_j(X_j))) for the middle level: from above, from itself, from below."""
+    rng = np.random.default_rng(0)
+    sources = {level: rng.normal(size=(width, 16 >> level, 16 >> level)) for level, width in enumerate((6, 10, 14))}
+    total = 0.0
+    for source, x in sources.items():
+        op = Operation(3, 1, source)
+        layers = lively_supernet.transforms[operation_key(op)]
+        y = x if isinstance(layers, nn.Identity) else slow_transform(layers, x)
+        if source == 2:
+            y = slow_double(y)
+        index = lively_supernet.architecture.operations.index(op)
+        total = total + lively_supernet.factors[index].item() * y
+    x = np.maximum(total, 0)
+    for block in lively_supernet.encoders["s3_l1"]:
+        depthwise, norm1, _, pointwise, norm2 = block.body
+        dense = np.zeros((10, 10, 3, 3))
+        dense[range(10), range(10)] = depthwise.weight.detach().numpy()[:, 0]
+        y = np.clip(slow_norm(slow_conv(x, dense, 1), norm1), 0, 6)
+        x = x + slow_norm(slow_conv(y, pointwise.weight.detach().numpy(), 1), norm2)
+    tensors = {level: torch.from_numpy(v).float()[None] for level, v in sources.items()}
+    with torch.no_grad():
+        found = lively_supernet._block(3, 1, tensors)[0].numpy()
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_costs_add_up_to_formulas():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 8, 3, 2, 1)
+            self.grouped = nn.Conv2d(8, 8, 3, 1, 1, groups=4, bias=False)
+            self.up = nn.ConvTranspose2d(8, 4, 2, 2, bias=False)
+            self.head = nn.Linear(32, 5)
+
+        def forward(self, x):
+            return self.head(self.up(self.grouped(self.body(x))))
+
+    cost = count(Net(), 32)
+    macs = {layer.name: layer.macs for layer in cost.layers}
+    assert macs == {
+        "body": 16 * 16 * 8 * 3 * 9,
+        "grouped": 16 * 16 * 8 * 2 * 9,
+        "up": 16 * 16 * 8 * 4 * 4,
+        "head": 4 * 32 * 32 * 5,
+    }
+    assert cost.params == (3 * 9 * 8 + 8) + 8 * 2 * 9 + 8 * 4 * 4 + (32 * 5 + 5)
+    assert cost.params - cost.params_without_head == 32 * 5 + 5
+
+
+def test_an_operation_that_cannot_be_counted_is_named():
+    class Net(nn.Module):
+        def forward(self, x):
+            return torch.cumsum(x, dim=3)
+
+    with pytest.raises(UserError, match=r"not known: aten\.cumsum"):
+        count(Net(), 32)
+
+
+FULL = full_architecture(19, input_size=64, widths=(6, 10, 14), stage_count=5)
+
+
+@given(st.sets(st.sampled_from(FULL.operations), min_size=1))
+def test_a_cut_is_sound_and_minimal(operations):
+    """What is left reaches from the input to the head, and cutting by the same set again changes nothing."""
+    try:
+        cut = FULL.keeping(operations)
+    except UserError:
+        return
+    assert set(cut.operations) <= operations
+    for op in cut.operations:
+        assert op.stage == 2 or any(o.stage == op.stage - 1 and o.target == op.source for o in cut.operations)
+        feeds = any(o.stage == op.stage + 1 and o.source == op.target for o in cut.operations)
+        assert op.stage == cut.last_stage or feeds
+    assert cut.keeping(operations) == cut
+    assert Architecture.model_validate_json(cut.model_dump_json()) == cut
+
+
+def test_a_cut_without_a_way_through_is_refused():
+    with pytest.raises(UserError, match="no path from the input to the head"):
+        FULL.keeping([op for op in FULL.operations if op.stage != 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"stages": []}, "stages is empty"),
+        ({"stages": [{"0": [0]}, {"0": [1]}]}, "reads \\[1\\], which stage 2 lacks"),
+        ({"stages": [{"0": [0]}, {"7": [0]}]}, "block 7: levels run from 0 to 3"),
+        ({"stages": [{"0": [0, 0]}]}, "empty or repeated"),
+        ({"input_size": 100}, "must be a multiple of 32"),
+        ({"landmarks": 0}, "greater than 0"),
+        ({"colour": 1}, "Extra inputs"),
+    ],
+)
+def test_faults_in_an_architecture_file_name_file_and_entry(tmp_path, change, fault):
+    path = tmp_path / "net.json"
+    sound = {"landmarks": 68, "stages": [{"0": [0]}, {"0": [0]}]}
+    path.write_text(json.dumps(sound | change))
+    with pytest.raises(UserError, match=rf"net\.json.*{fault}"):
+        read_architecture(path)
+
+
+def test_unknown_networks_get_a_hint():
+    with pytest.raises(UserError, match="did you mean hrnet-w18"):
+        build_network("hrnet-w81")
