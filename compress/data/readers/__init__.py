@@ -1,0 +1,1 @@
+"""Readers of the public landmark data sets, one file a format."""
