@@ -1,0 +1,166 @@
+"""The bundle: a folder with one model file and ``bundle.json``, all that a device needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.decode import DECODERS
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.schemes import SCHEMES, LandmarkScheme, scheme_named
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+LAYOUTS = ("NCHW", "NHWC")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``bundle.json`` says of a model file.
+
+    ``format`` is ``onnx``, ``litert`` or ``torch``; ``layout`` (``NCHW`` or ``NHWC``) holds for the input
+    and the heatmaps. The input is RGB: (pixel / 255 - mean) / std, float32. ``stride`` is the input size over
+    the heatmap size. ``batch`` is the fixed batch size, or None where any batch size can be run.
+    ``files`` maps each file beside the manifest to its sha256. ``cost`` holds params and multiply-adds
+    (``macs``), whole and without the head; ``nme`` maps a split to the NME in percent that this file was
+    measured to have on it; ``tools`` maps each tool that made the file to its version.
+    """
+
+    name: str
+    model: str
+    format: str
+    precision: str
+    input_size: int
+    box_scale: float
+    layout: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scheme: str
+    decoder: str
+    stride: int
+    batch: int | None
+    files: Mapping[str, str]
+    cost: Mapping[str, int] = field(default_factory=dict)
+    nme: Mapping[str, float] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    calibration: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def crop_rule(self) -> CropRule:
+        """How a face box becomes this network's input."""
+        return CropRule(self.input_size, self.box_scale)
+
+    @property
+    def landmark_scheme(self) -> LandmarkScheme:
+        """The scheme whose points the heatmaps stand for."""
+        return scheme_named(self.scheme)
+
+    def to_json(self) -> str:
+        """The text of ``bundle.json``."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files have been checked against their hashes."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model_path(self) -> Path:
+        """The model file."""
+        return self.folder / self.manifest.model
+
+    @property
+    def sha256(self) -> str:
+        """The hash that keys this bundle's results: that of its model file."""
+        return self.manifest.files[self.manifest.model]
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Open the bundle in ``folder`` and check every file against its sha256.
+
+    Raises UserError where the folder, its manifest or a file is missing, newer than this version can read,
+    or not what the manifest says.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: not a bundle, it holds no {MANIFEST_NAME}; give a folder made by 'slimalign export'"
+        )
+    manifest = _manifest_from(path)
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing, but {MANIFEST_NAME} names it; export the bundle again")
+        if file_sha256(file) != expected:
+            raise UserError(
+                f"{file}: changed or cut short since the export (sha256 differs); export it again"
+            )
+    return Bundle(folder, manifest)
+
+
+def _manifest_from(path: Path) -> Manifest:
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); export the bundle again") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: not a JSON object; export the bundle again")
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version = {version}, this slimalign reads {SCHEMA_VERSION};"
+            " update slimalign or export again"
+        )
+    required = {f.name for f in fields(Manifest)}
+    wrong = sorted(required ^ set(data))
+    if wrong:
+        raise UserError(
+            f"{path}: the entries {', '.join(wrong)} are missing or unknown; export the bundle again"
+        )
+    data["mean"], data["std"] = tuple(data["mean"]), tuple(data["std"])
+    manifest = Manifest(**data)
+    _check(manifest, path)
+    return manifest
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    """Raise UserError for the first entry that no session could work with."""
+    numbers = (*manifest.mean, *manifest.std, manifest.box_scale)
+    faults = {
+        f"layout = '{manifest.layout}', must be one of {', '.join(LAYOUTS)}": manifest.layout not in LAYOUTS,
+        f"decoder = '{manifest.decoder}', must be one of {', '.join(DECODERS)}": manifest.decoder
+        not in DECODERS,
+        f"scheme = '{manifest.scheme}', must be one of {', '.join(SCHEMES)}": manifest.scheme not in SCHEMES,
+        f"input_size = {manifest.input_size}, must be at least 1": manifest.input_size < 1,
+        f"stride = {manifest.stride}, must be at least 1": manifest.stride < 1,
+        f"batch = {manifest.batch}, must be at least 1 or null": manifest.batch is not None
+        and manifest.batch < 1,
+        "mean, std and box_scale must be finite": not all(math.isfinite(number) for number in numbers),
+        "mean and std must have three values each": len(manifest.mean) != 3 or len(manifest.std) != 3,
+        "std and box_scale must be positive": min(*manifest.std, manifest.box_scale, 1) <= 0,
+        f"model = '{manifest.model}' is not among its files": manifest.model not in manifest.files,
+        "its files must lie in the bundle's folder": any(Path(name).name != name for name in manifest.files),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise UserError(f"{path}: {fault}; export the bundle again")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Bundles in ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.session import Float32, check_batch, thread_count
+
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeSession:
+    """An ONNX file in ONNX Runtime's CPU provider; ``threads`` None means all cores.
+
+    Raises UserError where ONNX Runtime is not installed or cannot open the file.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None):
+        self.manifest = bundle.manifest
+        self.threads = thread_count(threads)
+        self._session = _open(bundle, self.threads)
+        self._input = _only(bundle, "inputs", self._session.get_inputs()).name
+        _only(bundle, "outputs", self._session.get_outputs())
+
+    def run(self, inputs: Float32) -> Float32:
+        """Raw heatmaps of normalised ``inputs``, see Session."""
+        check_batch(inputs, self.manifest)
+        (heatmaps,) = self._session.run(None, {self._input: inputs})
+        result: Float32 = np.asarray(heatmaps, dtype=np.float32)
+        return result
+
+    def __enter__(self) -> OnnxRuntimeSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._session
+
+
+def _open(bundle: Bundle, threads: int) -> Any:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise UserError(
+            f"{bundle.model_path}: ONNX Runtime is not installed; run pip install 'slimalign[onnxruntime]'"
+        )
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(
+            str(bundle.model_path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except (
+        ort_errors.Fail,
+        ort_errors.InvalidGraph,
+        ort_errors.InvalidProtobuf,
+        ort_errors.InvalidArgument,
+        ort_errors.NotImplemented,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{bundle.model_path}: ONNX Runtime {onnxruntime.__version__} cannot open it ({reason});"
+            " export it again or update onnxruntime"
+        ) from error
+
+
+def _only(bundle: Bundle, what: str, values: list[Any]) -> Any:
+    """The one input or output of the model, float32."""
+    if len(values) != 1 or values[0].type != "tensor(float)":
+        found = ", ".join(f"{value.name} {value.type}" for value in values)
+        raise UserError(
+            f"{bundle.model_path}: its {what} are {found}; exactly one of float32 is needed, export it again"
+        )
+    return values[0]

@@ -1,0 +1,211 @@
+"""The timing loop, the protocol it follows, and the Record of what it measured."""
+
+from __future__ import annotations
+
+import gc
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from slimalign.runtimes.errors import UserError
+
+UNKNOWN = "unknown"
+P99_NEEDS = 1000
+"""Samples below which a 99th percentile means nothing and is not given."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """At least ``calls`` calls, and at least ``seconds`` of them."""
+
+    calls: int
+    seconds: float
+
+    def share(self, parts: int) -> Span:
+        """One of ``parts`` spans that make up this one."""
+        return Span(math.ceil(self.calls / parts), self.seconds / parts)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a latency was measured; figures under different ``key``s are not ranked together.
+
+    ``name`` says what is timed (``kernel``: the inference call alone) and ``version`` changes with how.
+    A measurement is spread over ``rounds`` visits: the first begins with ``warm_up``, each later one with
+    ``settle``, and each measures its share of ``length``. Mode ``reference`` demands a warm-up of 50 calls
+    and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look.
+    """
+
+    name: str
+    version: int
+    mode: str
+    warm_up: Span
+    settle: Span
+    length: Span
+    rounds: int
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("draft", "reference"):
+            raise UserError(f"mode '{self.mode}' is unknown; choose draft or reference")
+        if self.rounds < 1 or self.length.calls < 1:
+            raise UserError(f"protocol {self.key}: at least one round and one call are needed")
+        if self.mode == "reference" and not (
+            _covers(self.warm_up, REFERENCE_WARM_UP) and _covers(self.length, REFERENCE_LENGTH)
+        ):
+            raise UserError(
+                f"protocol {self.key}: a reference needs a warm-up of {_words(REFERENCE_WARM_UP)}"
+                f" and a length of {_words(REFERENCE_LENGTH)}; call a shorter one draft"
+            )
+
+    @property
+    def key(self) -> str:
+        """What a record carries of its protocol, such as ``kernel-1-draft``."""
+        return f"{self.name}-{self.version}-{self.mode}"
+
+
+def _covers(span: Span, least: Span) -> bool:
+    return span.calls >= least.calls and span.seconds >= least.seconds
+
+
+def _words(span: Span) -> str:
+    return f"{span.calls} calls and {span.seconds:g} s"
+
+
+REFERENCE_WARM_UP = Span(calls=50, seconds=2.0)
+REFERENCE_LENGTH = Span(calls=1024, seconds=60.0)
+
+SETTLE = Span(calls=3, seconds=0.02)
+REFERENCE = Protocol("kernel", 1, "reference", REFERENCE_WARM_UP, SETTLE, REFERENCE_LENGTH, rounds=12)
+DRAFT = Protocol("kernel", 1, "draft", Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=3)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Raw durations of single calls in milliseconds, in the order they were made; none is left out."""
+
+    samples_ms: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.samples_ms:
+            raise UserError("a timing without samples; measure at least one call")
+        if not all(math.isfinite(sample) and sample >= 0 for sample in self.samples_ms):
+            raise UserError("a timing holds samples that are NaN, infinite or negative; measure it again")
+
+    def percentile_ms(self, percent: float) -> float:
+        """The duration that ``percent`` of the samples do not exceed, linear between neighbours."""
+        return float(np.percentile(self.samples_ms, percent))
+
+
+def time_calls(call: Callable[[], object], warm_up: Span, length: Span) -> Timing:
+    """Time ``call`` over ``length``, after uncounted calls over ``warm_up``; garbage waits meanwhile."""
+    with _garbage_waiting():
+        _durations_ns(call, warm_up)
+        return Timing(tuple(duration / 1e6 for duration in _durations_ns(call, length)))
+
+
+def time_once_ms(call: Callable[[], object]) -> float:
+    """The duration of one call in milliseconds, as of a first inference."""
+    with _garbage_waiting():
+        return _durations_ns(call, Span(1, 0.0))[0] / 1e6
+
+
+def _durations_ns(call: Callable[[], object], span: Span) -> list[int]:
+    durations: list[int] = []
+    end = perf_counter_ns() + int(span.seconds * 1e9)
+    while len(durations) < span.calls or perf_counter_ns() < end:
+        start = perf_counter_ns()
+        call()
+        durations.append(perf_counter_ns() - start)
+    return durations
+
+
+@contextmanager
+def _garbage_waiting() -> Iterator[None]:
+    """Collect now and not again until the end: a collection would land in somebody's sample."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class Record:
+    """The measured latency of one bundle in one runtime, with everything that makes it comparable.
+
+    A sample is one call on a whole batch. ``init_ms`` is the opening of the session, ``first_ms`` the first
+    inference after it. ``cpu`` and ``governor`` are ``unknown`` where the machine does not tell them;
+    ``started`` is the time the measurement began, ISO 8601 in UTC.
+    """
+
+    bundle: str
+    sha256: str
+    runtime: str
+    precision: str
+    batch: int
+    threads: int
+    protocol: str
+    target: str
+    cpu: str
+    governor: str
+    started: str
+    init_ms: float
+    first_ms: float
+    samples_ms: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        Timing((self.init_ms, self.first_ms))
+        Timing(self.samples_ms)
+
+    @property
+    def p50_ms(self) -> float:
+        """The median of a call."""
+        return Timing(self.samples_ms).percentile_ms(50)
+
+    def summary(self) -> dict[str, Any]:
+        """Figures without the raw samples, for ``--json``; ``p99_ms`` only from 1000 samples on."""
+        timing = Timing(self.samples_ms)
+        percents = (50, 90, 95, *((99,) if len(self.samples_ms) >= P99_NEEDS else ()))
+        plain = {name: value for name, value in asdict(self).items() if name != "samples_ms"}
+        return {
+            **plain,
+            **{f"p{percent}_ms": timing.percentile_ms(percent) for percent in percents},
+            "samples": len(self.samples_ms),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary and the raw samples, for the results file."""
+        return {**self.summary(), "samples_ms": list(self.samples_ms)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
+        values = {field.name: data[field.name] for field in fields(cls)}
+        return cls(**{**values, "samples_ms": tuple(values["samples_ms"])})
+
+
+def cpu_model() -> str:
+    """The processor's or the board's name, ``unknown`` where the machine does not tell it."""
+    board = Path("/proc/device-tree/model")
+    if board.is_file():
+        return board.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware"))]
+    return next((name for name in names if name), platform.processor() or UNKNOWN)
+
+
+def cpu_governor() -> str:
+    """How the kernel sets the clock of the first core, ``unknown`` where the machine does not tell it."""
+    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return path.read_text(encoding="ascii").strip() if path.is_file() else UNKNOWN

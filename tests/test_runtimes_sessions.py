@@ -1,0 +1,287 @@
+"""Bundles opened in each runtime, and the aligner on top: a network whose output is known by arithmetic.
+
+The network averages the red channel over cells of 4x4 pixels for the even heatmaps and the green one for the
+odd heatmaps, so that its points are the centres of the cells that were painted.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from slimalign.runtimes.aligner import Aligner, check_box
+from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
+from slimalign.runtimes.litert_session import LiteRtSession
+from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
+from slimalign.runtimes.opening import OPENERS, open_session
+from slimalign.runtimes.session import Session, available_cores, thread_count
+
+SIZE, STRIDE, LANDMARKS = 16, 4, 19
+
+CONVERT = """
+import sys, numpy as np, torch, litert_torch
+weights = torch.from_numpy(np.load(sys.argv[1]))
+net = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Conv2d(3, len(weights), 1, bias=False)).eval()
+net[1].weight.data = weights
+last = litert_torch.to_channel_last_io(net, args=[0], outputs=[0]).eval()
+litert_torch.convert(last, (torch.zeros(1, 16, 16, 3),)).export(sys.argv[2])
+"""
+
+
+def cell_weights() -> np.ndarray:
+    weights = np.zeros((LANDMARKS, 3, 1, 1), dtype=np.float32)
+    weights[0::2, 0] = 1.0
+    weights[1::2, 1] = 1.0
+    return weights
+
+
+def onnx_network(batch: int | str) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("AveragePool", ["crops"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["cells", "weights"], ["heatmaps"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "cells",
+        [helper.make_tensor_value_info("crops", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, [batch, LANDMARKS, 4, 4])],
+        [numpy_helper.from_array(cell_weights(), "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def write_manifest(folder: Path, model: str, **changes: object) -> Bundle:
+    entries: dict[str, object] = {
+        "name": "cells",
+        "model": model,
+        "format": "onnx",
+        "precision": "fp32",
+        "input_size": SIZE,
+        "box_scale": 1.0,
+        "layout": "NCHW",
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "scheme": "aflw-19",
+        "decoder": "local-mean",
+        "stride": STRIDE,
+        "batch": None,
+        "files": {model: file_sha256(folder / model)},
+    }
+    manifest = Manifest(**{**entries, **changes})  # type: ignore[arg-type]
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return read_bundle(folder)
+
+
+def onnx_bundle(folder: Path, batch: int | None = None, **changes: object) -> Bundle:
+    onnx.save(onnx_network(batch or "n"), folder / "model.onnx")
+    return write_manifest(folder, "model.onnx", batch=batch, **changes)
+
+
+@pytest.fixture(scope="module")
+def litert_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    # In a process of its own: the converter's imports warn, and here warnings are errors.
+    folder = tmp_path_factory.mktemp("litert")
+    np.save(folder / "weights.npy", cell_weights())
+    command = [sys.executable, "-c", CONVERT, str(folder / "weights.npy"), str(folder / "model.tflite")]
+    subprocess.run(command, check=True, capture_output=True)
+    return write_manifest(folder, "model.tflite", format="litert", layout="NHWC")
+
+
+@pytest.fixture(params=["onnx", "litert"])
+def session(request: pytest.FixtureRequest, tmp_path: Path) -> Session:
+    made = onnx_bundle(tmp_path) if request.param == "onnx" else request.getfixturevalue("litert_bundle")
+    return open_session(made, threads=1)
+
+
+def painted(red: tuple[int, int], green: tuple[int, int]) -> np.ndarray:
+    """A black crop whose cell (column, row) ``red`` is red and ``green`` green."""
+    crop = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+    for channel, (column, row) in enumerate((red, green)):
+        crop[4 * row : 4 * row + 4, 4 * column : 4 * column + 4, channel] = 255
+    return crop
+
+
+CROPS = np.stack([painted((1, 2), (3, 0)), painted((0, 0), (2, 3)), painted((3, 1), (1, 1))])
+# The centre of a cell in crop pixels: 4 * cell + 1.5.
+CENTRES = np.array([[[5.5, 9.5], [13.5, 1.5]], [[1.5, 1.5], [9.5, 13.5]], [[13.5, 5.5], [5.5, 5.5]]])
+
+
+def expected_points(faces: int) -> np.ndarray:
+    return CENTRES[:faces][:, np.arange(LANDMARKS) % 2]
+
+
+@pytest.mark.parametrize("faces", [1, 3])
+def test_session_gives_the_mean_of_each_cell(session: Session, faces: int) -> None:
+    with session as opened:
+        heatmaps = heatmaps_nchw(opened.run(network_inputs(CROPS[:faces], opened.manifest)), opened.manifest)
+    cells = CROPS[:faces].reshape(faces, 4, 4, 4, 4, 3).mean(axis=(2, 4)) / 255.0
+    expected = cells.transpose(0, 3, 1, 2)[:, np.arange(LANDMARKS) % 2]
+    np.testing.assert_allclose(heatmaps, expected, atol=1e-6)
+
+
+def test_one_session_runs_one_batch_size_after_another(session: Session) -> None:
+    aligner = Aligner(session)
+    for faces in (1, 3, 2, 1):
+        np.testing.assert_allclose(aligner.align_crops(CROPS[:faces]).points, expected_points(faces))
+
+
+def test_an_answer_stays_when_the_session_runs_again(session: Session) -> None:
+    inputs = network_inputs(CROPS, session.manifest)
+    first = session.run(inputs[:1])
+    before = first.copy()
+    session.run(inputs[1:2])
+    np.testing.assert_array_equal(first, before)
+
+
+def test_litert_hands_the_whole_graph_to_xnnpack(litert_bundle: Bundle) -> None:
+    session = LiteRtSession(litert_bundle, threads=1)
+    session.run(network_inputs(CROPS, session.manifest))
+    operations = [detail["op_name"] for detail in session._interpreter._get_ops_details()]
+    assert "DELEGATE" in operations
+    assert "TRANSPOSE" not in operations
+
+
+def test_aligner_maps_points_back_to_the_image(session: Session) -> None:
+    # Twice as large, the 32x32 image covers -0.5 to 31.5: crop = 7.5 + (x - 15.5) / 2, so x = 2 * crop + 0.5.
+    image = CROPS[0].repeat(2, axis=0).repeat(2, axis=1)
+    found = Aligner(session).align(image, np.array([[-0.5, -0.5, 31.5, 31.5]]))
+    np.testing.assert_allclose(found.points, 2 * expected_points(1) + 0.5, atol=1e-9)
+    assert found.points.dtype == np.float64
+    np.testing.assert_allclose(found.scores, 1.0, atol=1e-6)
+
+
+def test_several_faces_are_found_each_in_its_box(session: Session) -> None:
+    image = np.concatenate(list(CROPS), axis=1)
+    boxes = np.array([[16.0 * i - 0.5, -0.5, 16.0 * i + 15.5, 15.5] for i in range(3)])
+    expected = expected_points(3) + np.array([0.0, 16.0, 32.0])[:, None, None] * [1.0, 0.0]
+    np.testing.assert_allclose(Aligner(session).align(image, boxes).points, expected, atol=1e-9)
+
+
+def test_no_faces_give_empty_landmarks(session: Session) -> None:
+    found = Aligner(session).align(CROPS[0], np.zeros((0, 4)))
+    assert found.points.shape == (0, LANDMARKS, 2)
+    assert found.scores.shape == (0, LANDMARKS)
+
+
+def test_a_fixed_batch_is_filled_up_and_cut_back(tmp_path: Path) -> None:
+    with OnnxRuntimeSession(onnx_bundle(tmp_path, batch=2), threads=1) as opened:
+        np.testing.assert_allclose(Aligner(opened).align_crops(CROPS).points, expected_points(3))
+        with pytest.raises(UserError, match=r"'cells': batch = 3, the file runs batch 2 only"):
+            opened.run(network_inputs(CROPS, opened.manifest))
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((5, 5, 5, 9), "box 5,5,5,9: it has no area"),
+        ((9, 5, 5, 9), "it has no area"),
+        ((0, 0, np.nan, 9), "it has no area"),
+        ((-9, 0, -1, 8), "outside the image of 20x10 pixels"),
+        ((19.5, 0, 25, 8), "outside the image of 20x10 pixels"),
+        ((0, 9.5, 4, 12), "outside the image"),
+    ],
+)
+def test_a_box_that_holds_no_face_is_refused(box: tuple[float, ...], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_box(np.array(box, dtype=float), width=20, height=10)
+
+
+def test_a_box_that_reaches_into_the_image_is_taken() -> None:
+    check_box(np.array([-9.0, -9.0, 0.0, 0.0]), width=20, height=10)
+    check_box(np.array([19.0, 9.0, 40.0, 40.0]), width=20, height=10)
+
+
+def test_an_image_of_another_kind_is_refused(session: Session) -> None:
+    with pytest.raises(UserError, match=r"\(16, 16\) and type uint8"):
+        Aligner(session).align(CROPS[0, ..., 0], np.zeros((0, 4)))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_inputs_are_normalised_in_the_layout_of_the_manifest(tmp_path: Path, layout: str) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    manifest = onnx_bundle(tmp_path, layout=layout, mean=mean, std=std).manifest
+    crops = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    inputs = network_inputs(crops, manifest)
+    expected = (crops / 255.0 - np.array(mean)) / np.array(std)
+    expected = expected.transpose(0, 3, 1, 2) if layout == "NCHW" else expected
+    np.testing.assert_allclose(inputs, expected, atol=1e-6)
+    assert inputs.dtype == np.float32
+    assert inputs.flags.c_contiguous
+
+
+def test_crops_of_another_size_are_refused(tmp_path: Path) -> None:
+    manifest = onnx_bundle(tmp_path).manifest
+    with pytest.raises(UserError, match=r"\(1, 8, 8, 3\) .* takes \(N, 16, 16, 3\) uint8"):
+        network_inputs(np.zeros((1, 8, 8, 3), dtype=np.uint8), manifest)
+    with pytest.raises(UserError, match="type float32"):
+        network_inputs(CROPS.astype(np.float32), manifest)
+
+
+@pytest.mark.parametrize(
+    ("form", "modules", "extra"),
+    [
+        ("onnx", ["onnxruntime"], r"slimalign\[onnxruntime\]"),
+        ("litert", ["ai_edge_litert", "tflite_runtime"], r"slimalign\[litert\]"),
+    ],
+)
+def test_a_missing_library_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, modules: list[str], extra: str
+) -> None:
+    made = onnx_bundle(tmp_path, format=form)
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"not installed; run pip install '{extra}'"):
+        open_session(made)
+
+
+@pytest.mark.parametrize("form", ["onnx", "litert"])
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, form: str) -> None:
+    (tmp_path / "model").write_bytes(b"not a model")
+    with pytest.raises(UserError, match=r"model: .* cannot open it .*; export it again"):
+        open_session(write_manifest(tmp_path, "model", format=form))
+
+
+def test_a_format_without_a_runtime_is_refused_and_can_be_added(tmp_path: Path) -> None:
+    made = onnx_bundle(tmp_path, format="torch")
+    with pytest.raises(
+        UserError, match="format = 'torch' has no runtime here; export it as one of onnx, litert"
+    ):
+        open_session(made)
+    opened = open_session(made, 1, {**OPENERS, "torch": OnnxRuntimeSession})
+    assert opened.runtime == "onnxruntime"
+
+
+def test_threads_default_to_all_cores(tmp_path: Path) -> None:
+    assert thread_count(None) == available_cores() >= 1
+    with pytest.raises(UserError, match="threads = 0, must be at least 1"):
+        open_session(onnx_bundle(tmp_path), threads=0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("layout", "CHW", "layout = 'CHW', must be one of NCHW, NHWC"),
+        ("decoder", "best", "decoder = 'best'"),
+        ("scheme", "5-points", "scheme = '5-points'"),
+        ("batch", 0, "batch = 0"),
+        ("std", [1.0, 0.0, 1.0], "std and box_scale must be positive"),
+        ("mean", [0.0, 0.0], "three values each"),
+        ("model", "other.onnx", "model = 'other.onnx' is not among its files"),
+        ("files", {"model.onnx": "", "../else": ""}, "must lie in the bundle's folder"),
+    ],
+)
+def test_a_manifest_no_session_could_work_with_is_refused(
+    tmp_path: Path, entry: str, value: object, said: str
+) -> None:
+    onnx_bundle(tmp_path)
+    path = tmp_path / MANIFEST_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), entry: value}), encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        read_bundle(tmp_path)
