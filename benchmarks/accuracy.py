@@ -1,0 +1,72 @@
+"""NME of a deployed file: crops cut by its manifest, run through its session, mapped back to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.compress.data.evaluation import Evaluation, summarise
+from slimalign.compress.data.sample import Sample
+from slimalign.runtimes.aligner import Aligner
+from slimalign.runtimes.crop import invert, transform_points
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
+
+Floats = NDArray[np.floating]
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
+
+BATCH = 16
+"""Faces in memory at once."""
+
+
+def evaluate(
+    aligner: Aligner,
+    samples: Sequence[Sample],
+    scheme: LandmarkScheme,
+    normaliser: str,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Accuracy of ``aligner`` over ``samples``, measured in pixels of their images.
+
+    ``progress`` is told the faces done and their number. Raises UserError as ``summarise`` does, and where
+    ``scheme`` is not the bundle's.
+    """
+    return evaluate_normalisers(aligner, samples, scheme, (normaliser,), progress)[normaliser]
+
+
+def evaluate_normalisers(
+    aligner: Aligner,
+    samples: Sequence[Sample],
+    scheme: LandmarkScheme,
+    normalisers: Sequence[str] = NORMALISERS,
+    progress: Progress | None = None,
+) -> Mapping[str, Evaluation]:
+    """The evaluation under each of ``normalisers``, from one pass over ``samples``."""
+    if aligner.landmarks != scheme.count:
+        raise UserError(
+            f"bundle '{aligner.manifest.name}' finds {aligner.landmarks} points, the data has {scheme.count}"
+            f" ({scheme.name}); give data of scheme '{aligner.manifest.scheme}'"
+        )
+    predicted = predict(aligner, samples, progress)
+    return {name: summarise(predicted, samples, scheme, name) for name in normalisers}
+
+
+def predict(aligner: Aligner, samples: Sequence[Sample], progress: Progress | None = None) -> Floats:
+    """The landmarks of ``samples`` in pixels of their images, (N, K, 2); each face is cut by its box."""
+    parts: list[Floats] = [np.zeros((0, aligner.landmarks, 2))]
+    for start in range(0, len(samples), BATCH):
+        chunk = samples[start : start + BATCH]
+        parts.append(_predict_chunk(aligner, chunk))
+        if progress is not None:
+            progress(start + len(chunk), len(samples))
+    return np.concatenate(parts)
+
+
+def _predict_chunk(aligner: Aligner, samples: Sequence[Sample]) -> Floats:
+    crops = np.stack([aligner.rule.crop(sample.load(), sample.box) for sample in samples])
+    found = aligner.align_crops(crops).points
+    matrices = [aligner.rule.matrix(sample.box) for sample in samples]
+    return np.stack([transform_points(p, invert(m)) for p, m in zip(found, matrices, strict=True)])

@@ -1,0 +1,191 @@
+"""Latency, accuracy and cost joined into points, and the points that no other point beats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.benchmarks.results import AccuracyRecord, Results
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.timing import Record, Timing
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One bundle as it was measured; what was not measured is None, never zero.
+
+    ``nme`` is in percent, ``p50_ms`` and ``p90_ms`` are for a whole batch, ``params`` and ``macs`` (of one
+    face) are plain counts.
+    """
+
+    bundle: str
+    sha256: str
+    precision: str | None = None
+    runtime: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    target: str | None = None
+    protocol: str | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    nme: float | None = None
+    split: str | None = None
+    normaliser: str | None = None
+    params: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+
+    @property
+    def throughput(self) -> float | None:
+        """Faces a second."""
+        if self.p50_ms is None or self.batch is None or self.p50_ms == 0:
+            return None
+        return 1000.0 * self.batch / self.p50_ms
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "throughput": self.throughput}
+
+
+def _negated_throughput(point: Point) -> float | None:
+    return None if point.throughput is None else -point.throughput
+
+
+AXES: Mapping[str, Callable[[Point], float | None]] = MappingProxyType(
+    {
+        "latency": lambda point: point.p50_ms,
+        "nme": lambda point: point.nme,
+        "params": lambda point: point.params,
+        "macs": lambda point: point.macs,
+        "size": lambda point: point.size_bytes,
+        "throughput": _negated_throughput,
+    }
+)
+"""What a point can be judged by; lower is better in all of them."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The points that no other beats, best first by the first axis, and those that could not be judged."""
+
+    points: tuple[Point, ...]
+    unknown: tuple[Point, ...]
+
+
+def frontier(points: Sequence[Point], axes: Sequence[str]) -> Frontier:
+    """The Pareto frontier of ``points`` over ``axes``, names of AXES.
+
+    One point beats another if it is as good on every axis and better on one. A point whose value on an
+    axis was not measured is not judged but listed as unknown.
+    """
+    wrong = [axis for axis in axes if axis not in AXES]
+    if wrong or not axes:
+        raise UserError(f"axes {', '.join(wrong) or 'none'}: choose from {', '.join(AXES)}")
+    rows = [[AXES[axis](point) for axis in axes] for point in points]
+    known = [i for i, row in enumerate(rows) if None not in row]
+    values = np.array([rows[i] for i in known], dtype=np.float64).reshape(len(known), len(axes))
+    unbeaten = [known[i] for i in np.flatnonzero(pareto_mask(values))]
+    unbeaten.sort(key=lambda i: tuple(rows[i]))
+    unknown = tuple(point for i, point in enumerate(points) if None in rows[i])
+    return Frontier(tuple(points[i] for i in unbeaten), unknown)
+
+
+def pareto_mask(values: Floats) -> NDArray[np.bool_]:
+    """Which rows of ``values`` (N, A), lower is better, no other beats; equal rows do not beat each other."""
+    if not np.isfinite(values).all():
+        raise UserError("a value on an axis of the frontier is NaN or infinite; measure it again")
+    unbeaten = np.zeros(len(values), dtype=bool)
+    # In lexicographic order whoever beats a row comes before it, and whoever beats that one beats both.
+    for row in np.lexsort(values.T[::-1]):
+        rivals = values[unbeaten]
+        beaten = (rivals <= values[row]).all(axis=1) & (rivals < values[row]).any(axis=1)
+        unbeaten[row] = not beaten.any()
+    return unbeaten
+
+
+def join(
+    results: Results,
+    split: str | None = None,
+    normaliser: str = "inter-ocular",
+    protocol: str | None = None,
+    target: str | None = None,
+    mixed: bool = False,
+) -> list[Point]:
+    """One point for every bundle, runtime, batch size and thread count; the latest record of each counts.
+
+    A bundle without a latency record gives one point too. ``split``, ``protocol`` and ``target`` choose among
+    the records; raises UserError where they leave several splits, or several protocols or targets, whose
+    figures must not be ranked together, unless ``mixed`` says so (the points carry both).
+    """
+    latencies = _chosen_latencies(results.latency, protocol, target)
+    if not mixed:
+        _one_of_a_kind(
+            (record.protocol for record in latencies), "protocols", "choose one, or ask for a mixed table"
+        )
+        _one_of_a_kind(
+            (record.target for record in latencies), "targets", "choose one, or ask for a mixed table"
+        )
+    accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
+    _one_of_a_kind((record.split for record in accuracies), "splits", "choose one")
+    points = _without_latency(results, accuracies)
+    measured = {_identity(record): _with_latency(points, record) for record in latencies}
+    bare = [point for sha256, point in points.items() if sha256 not in {r.sha256 for r in latencies}]
+    return [*measured.values(), *bare]
+
+
+def _chosen_latencies(records: Iterable[Record], protocol: str | None, target: str | None) -> list[Record]:
+    return [r for r in records if protocol in (None, r.protocol) and target in (None, r.target)]
+
+
+def _one_of_a_kind(values: Iterable[str], what: str, way_out: str) -> None:
+    found = sorted(set(values))
+    if len(found) > 1:
+        raise UserError(
+            f"the results hold several {what} ({', '.join(found)}), which do not compare; {way_out}"
+        )
+
+
+def _without_latency(results: Results, accuracies: Iterable[AccuracyRecord]) -> dict[str, Point]:
+    """What is known of each bundle apart from its latency, by its sha256."""
+    points: dict[str, Point] = {}
+    for cost in results.cost:
+        points[cost.sha256] = Point(
+            bundle=cost.bundle,
+            sha256=cost.sha256,
+            precision=cost.precision,
+            params=cost.params,
+            macs=cost.macs,
+            size_bytes=cost.size_bytes,
+        )
+    for accuracy in accuracies:
+        known = points.get(accuracy.sha256, Point(accuracy.bundle, accuracy.sha256))
+        points[accuracy.sha256] = replace(
+            known, nme=accuracy.nme, split=accuracy.split, normaliser=accuracy.normaliser
+        )
+    return points
+
+
+def _identity(record: Record) -> tuple[object, ...]:
+    return (record.sha256, record.runtime, record.batch, record.threads, record.target, record.protocol)
+
+
+def _with_latency(points: Mapping[str, Point], record: Record) -> Point:
+    timing = Timing(record.samples_ms)
+    return replace(
+        points.get(record.sha256, Point(record.bundle, record.sha256)),
+        precision=record.precision,
+        runtime=record.runtime,
+        batch=record.batch,
+        threads=record.threads,
+        target=record.target,
+        protocol=record.protocol,
+        p50_ms=timing.percentile_ms(50),
+        p90_ms=timing.percentile_ms(90),
+    )

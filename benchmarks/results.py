@@ -1,0 +1,184 @@
+"""The results file: JSON lines of latency, accuracy and cost records, keyed by the bundle's sha256."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from slimalign.compress.data.evaluation import Evaluation
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.timing import Record
+
+
+@dataclass(frozen=True)
+class AccuracyRecord:
+    """How well a bundle finds landmarks on a split; all figures but ``images`` are in percent."""
+
+    bundle: str
+    sha256: str
+    runtime: str
+    split: str
+    normaliser: str
+    images: int
+    nme: float
+    failure_rate: float
+    auc: float
+    subsets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (self.nme, self.failure_rate, self.auc)):
+            raise UserError(
+                f"bundle '{self.bundle}': its accuracy on {self.split} is NaN or infinite; measure again"
+            )
+
+    @classmethod
+    def of(cls, bundle: Bundle, runtime: str, split: str, evaluation: Evaluation) -> AccuracyRecord:
+        """The record of ``evaluation``, done with ``bundle`` in ``runtime`` on the split so named."""
+        return cls(
+            bundle=bundle.manifest.name,
+            sha256=bundle.sha256,
+            runtime=runtime,
+            split=split,
+            normaliser=evaluation.normaliser,
+            **evaluation.to_dict(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AccuracyRecord:
+        """The record that ``to_dict`` wrote."""
+        return cls(**{f.name: data[f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class CostRecord:
+    """What a bundle costs whatever runs it; ``params`` and ``macs`` (of one face) are None where unknown."""
+
+    bundle: str
+    sha256: str
+    precision: str
+    size_bytes: int
+    params: int | None
+    macs: int | None
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> CostRecord:
+        """The cost of ``bundle``, from its manifest and the size of its model file."""
+        cost = bundle.manifest.cost
+        return cls(
+            bundle=bundle.manifest.name,
+            sha256=bundle.sha256,
+            precision=bundle.manifest.precision,
+            size_bytes=bundle.model_path.stat().st_size,
+            params=cost.get("params"),
+            macs=cost.get("macs"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CostRecord:
+        """The record that ``to_dict`` wrote."""
+        return cls(**{f.name: data[f.name] for f in fields(cls)})
+
+
+AnyRecord = Record | AccuracyRecord | CostRecord
+
+KINDS: Mapping[str, Callable[[Mapping[str, Any]], AnyRecord]] = {
+    "latency": Record.from_dict,
+    "accuracy": AccuracyRecord.from_dict,
+    "cost": CostRecord.from_dict,
+}
+_KIND_OF = {Record: "latency", AccuracyRecord: "accuracy", CostRecord: "cost"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """All records of a results file, each kind in the order it was written."""
+
+    latency: tuple[Record, ...] = ()
+    accuracy: tuple[AccuracyRecord, ...] = ()
+    cost: tuple[CostRecord, ...] = ()
+
+
+def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
+    """Add ``records`` to the results file, which is made where it is missing, in one write.
+
+    Where an earlier writer was killed within a line, the new ones begin on a line of their own, so that
+    nothing but the cut line is lost.
+    """
+    lines = [
+        json.dumps({"kind": _KIND_OF[type(record)], **record.to_dict()}, allow_nan=False)
+        for record in records
+    ]
+    text = "".join(line + "\n" for line in lines).encode()
+    with Path(path).open("a+b", buffering=0) as file:
+        if _is_cut(file):
+            text = b"\n" + text
+        file.write(text)
+        os.fsync(file.fileno())
+
+
+def _is_cut(file: io.FileIO) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def read(path: str | Path) -> Results:
+    """Every record of the results file.
+
+    Raises UserError where the file is missing, or with the number of a line that is cut short or no record.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such results file; make one with 'slimalign bench' or 'slimalign eval'")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    records = [
+        _record(line, f"{path}, line {number}")
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
+    if text and not text.endswith("\n"):
+        raise UserError(_cut(f"{path}, line {text.count(chr(10)) + 1}"))
+    return Results(
+        latency=tuple(record for record in records if isinstance(record, Record)),
+        accuracy=tuple(record for record in records if isinstance(record, AccuracyRecord)),
+        cost=tuple(record for record in records if isinstance(record, CostRecord)),
+    )
+
+
+def _cut(place: str) -> str:
+    return f"{place}: cut short, was the writer killed? Delete that line and measure what it held again"
+
+
+def _record(line: str, place: str) -> AnyRecord:
+    try:
+        data = json.loads(line, parse_constant=_refuse)
+        kind = str(data.get("kind")) if isinstance(data, dict) else "none"
+        if kind not in KINDS:
+            raise UserError(f"kind = '{kind}', must be one of {', '.join(KINDS)}; was it edited by hand?")
+        return KINDS[kind](data)
+    except ValueError:
+        raise UserError(_cut(place)) from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{place}: not a whole record ({error}); was it edited by hand?") from None
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise UserError(f"it holds {constant}; a figure that is not finite was not measured")

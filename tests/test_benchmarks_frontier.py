@@ -1,0 +1,270 @@
+"""The results file, the frontier, the picker and the report, on records written by hand."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rich.console import Console
+
+from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
+from slimalign.benchmarks.pick import VALUES, Limits, pick
+from slimalign.benchmarks.report import PublishedPoint, scatter, table
+from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.timing import Record
+
+
+def latency(sha256: str, samples_ms: tuple[float, ...] = (1.0, 2.0, 3.0), batch: int = 1) -> Record:
+    return Record(
+        bundle=f"net-{sha256}",
+        sha256=sha256,
+        runtime="onnxruntime",
+        precision="fp32",
+        batch=batch,
+        threads=1,
+        protocol="kernel-1-draft",
+        target="local",
+        cpu="unknown",
+        governor="unknown",
+        started="2026-01-01T00:00:00+00:00",
+        init_ms=1.0,
+        first_ms=1.0,
+        samples_ms=samples_ms,
+    )
+
+
+def accuracy(sha256: str, nme: float, split: str = "test") -> AccuracyRecord:
+    subsets = {"far": {"images": 1, "nme": nme, "failure_rate": 0.0, "auc": 60.0}}
+    return AccuracyRecord(
+        f"net-{sha256}", sha256, "onnxruntime", split, "inter-ocular", 3, nme, 0.0, 60.0, subsets
+    )
+
+
+def cost(sha256: str) -> CostRecord:
+    return CostRecord(f"net-{sha256}", sha256, "fp32", size_bytes=4_000_000, params=1_000_000, macs=None)
+
+
+def test_records_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    append(path, [latency("a"), accuracy("a", 3.5)])
+    append(path, [cost("a")])
+    assert read(path) == Results((latency("a"),), (accuracy("a", 3.5),), (cost("a"),))
+
+
+@pytest.mark.parametrize("kept", [10, -2, -1])
+def test_a_cut_last_line_is_named_and_loses_only_itself(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "results.jsonl"
+    append(path, [cost("a"), cost("b")])
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second[:kept])
+    with pytest.raises(UserError, match=r"results.jsonl, line 2: cut short, was the writer killed\?"):
+        read(path)
+    append(path, [cost("c")])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[2])
+    assert read(path).cost == (cost("a"), cost("c"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"kind": "speed"}', "line 1: kind = 'speed', must be one of latency, accuracy, cost"),
+        ('{"kind": "cost", "bundle": "a"}', "line 1: not a whole record"),
+        ('{"kind": "cost", "params": NaN}', "line 1: it holds NaN"),
+        ("[]", "line 1: kind = 'none'"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        read(path)
+
+
+def test_figures_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="NaN or infinite"):
+        accuracy("a", float("nan"))
+    with pytest.raises(UserError, match="no such results file"):
+        read(tmp_path / "none.jsonl")
+
+
+@given(arrays(np.float64, st.tuples(st.integers(0, 12), st.integers(1, 3)), elements=st.integers(0, 4)))
+def test_the_frontier_is_what_nobody_beats(values: np.ndarray) -> None:
+    def beats(a: np.ndarray, b: np.ndarray) -> bool:
+        pairs = list(zip(a.tolist(), b.tolist(), strict=True))
+        return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+    expected = [not any(beats(other, row) for other in values) for row in values]
+    assert pareto_mask(values).tolist() == expected
+
+
+def point(name: str, ms: float | None, nme: float | None, **changes: object) -> Point:
+    made = Point(name, name, "fp32", "litert", 1, 1, "local", "kernel-1-draft", ms, ms, nme)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_a_frontier_is_sorted_and_says_what_is_unknown() -> None:
+    points = [point("slow", 9, 3), point("fast", 1, 5), point("beaten", 9, 4), point("untested", 1, None)]
+    found = frontier(points, ("latency", "nme"))
+    assert [p.bundle for p in found.points] == ["fast", "slow"]
+    assert [p.bundle for p in found.unknown] == ["untested"]
+    with pytest.raises(UserError, match="axes speed: choose from latency"):
+        frontier(points, ("speed",))
+
+
+def test_more_throughput_is_better() -> None:
+    # 1 face in 2 ms is 500 a second, 8 faces in 8 ms are 1000 a second.
+    points = [point("one", 2, 3), point("eight", 8, 3, batch=8)]
+    assert [p.throughput for p in points] == [500.0, 1000.0]
+    assert [p.bundle for p in frontier(points, ("throughput", "nme")).points] == ["eight"]
+
+
+def test_records_are_joined_by_the_file_they_measure() -> None:
+    results = Results(
+        latency=(latency("a"), latency("a", (5.0, 6.0, 7.0)), latency("a", batch=4)),
+        accuracy=(accuracy("a", 3.5), accuracy("b", 4.0)),
+        cost=(cost("a"),),
+    )
+    joined = join(results)
+    assert [(p.sha256, p.batch, p.p50_ms, p.nme, p.params, p.macs) for p in joined] == [
+        ("a", 1, 6.0, 3.5, 1_000_000, None),
+        ("a", 4, 2.0, 3.5, 1_000_000, None),
+        ("b", None, None, 4.0, None, None),
+    ]
+
+
+def test_figures_that_do_not_compare_are_not_joined() -> None:
+    other = replace(latency("b"), protocol="kernel-1-reference")
+    results = Results((latency("a"), other), (accuracy("a", 3.0), accuracy("a", 9.0, "train")))
+    with pytest.raises(UserError, match=r"several protocols \(kernel-1-draft, kernel-1-reference\)"):
+        join(results, split="test")
+    with pytest.raises(UserError, match=r"several splits \(test, train\)"):
+        join(results, mixed=True)
+    assert [p.nme for p in join(results, split="train", protocol="kernel-1-draft")] == [9.0]
+    assert len(join(results, split="test", mixed=True)) == 2
+
+
+POINTS = [
+    point("big", 10, 3.0, size_bytes=8_000_000),
+    point("middle", 5, 3.5, size_bytes=4_000_000),
+    point("small", 2, 4.5, size_bytes=1_000_000),
+]
+
+
+def test_the_most_accurate_within_the_limits_is_picked() -> None:
+    choice = pick(POINTS, Limits(max_latency_ms=6))
+    assert choice.point == POINTS[1]
+    assert choice.runner_up == POINTS[2]
+    assert choice.binding == ("max_latency_ms",)
+    (relaxation,) = choice.relaxations
+    assert dict(relaxation.limits) == {"max_latency_ms": 10.0}
+    assert relaxation.point == POINTS[0]
+
+
+def test_without_limits_the_best_is_picked_and_nothing_binds() -> None:
+    choice = pick(POINTS, Limits())
+    assert (choice.point, choice.runner_up) == (POINTS[0], POINTS[1])
+    assert (choice.binding, choice.relaxations) == ((), ())
+
+
+def test_when_none_fits_the_cheapest_way_out_is_given() -> None:
+    # 4 ms keeps big and middle out, 4 % keeps small out: either limit alone lets one in.
+    choice = pick(POINTS, Limits(max_latency_ms=4, max_nme=4))
+    assert choice.point is None
+    assert choice.runner_up is None
+    assert choice.binding == ("max_latency_ms", "max_nme")
+    assert [dict(r.limits) for r in choice.relaxations] == [{"max_nme": 4.5}, {"max_latency_ms": 5}]
+    assert json.loads(json.dumps(choice.to_dict()))["relaxations"][0]["point"]["bundle"] == "small"
+
+
+def test_limits_that_must_be_raised_together() -> None:
+    choice = pick(POINTS[:1], Limits(max_latency_ms=5, max_size_mb=4, max_nme=9))
+    assert choice.binding == ("max_latency_ms", "max_size_mb")
+    assert [dict(r.limits) for r in choice.relaxations] == [{"max_latency_ms": 10, "max_size_mb": 8.0}]
+
+
+def test_the_runner_up_is_another_file() -> None:
+    twice = [POINTS[0], replace(POINTS[0], threads=2, p50_ms=6.0), POINTS[1]]
+    choice = pick(twice, Limits())
+    assert choice.point == twice[1]
+    assert choice.runner_up == POINTS[1]
+    assert pick(twice, Limits(), threads=1).point == POINTS[0]
+
+
+def test_what_cannot_be_picked_from_is_said() -> None:
+    with pytest.raises(
+        UserError, match=r"no point with batch = 8; the results hold litert at batch 1 with 1"
+    ):
+        pick(POINTS, Limits(), batch=8)
+    with pytest.raises(UserError, match="none of 3 points has a value for each of max_gmacs, max_nme"):
+        pick(POINTS, Limits(max_gmacs=1))
+    with pytest.raises(UserError, match="max_nme = 0, must be above 0"):
+        Limits(max_nme=0)
+
+
+NUMBERS = st.integers(1, 5).map(float)
+
+
+@given(
+    st.lists(st.tuples(NUMBERS, NUMBERS, st.integers(1, 5)), min_size=1, max_size=8),
+    st.builds(Limits, *(st.none() | NUMBERS for _ in range(3))),
+)
+def test_a_choice_keeps_the_limits_and_its_relaxations_hold(
+    rows: list[tuple[float, float, int]], limits: Limits
+) -> None:
+    points = [point(str(i), ms, nme, size_bytes=mb * 10**6) for i, (ms, nme, mb) in enumerate(rows)]
+    fitting = [
+        nme
+        for ms, nme, mb in rows
+        if ms <= (limits.max_latency_ms or 9)
+        and nme <= (limits.max_nme or 9)
+        and mb <= (limits.max_size_mb or 9)
+    ]
+    choice = pick(points, limits)
+    assert (choice.point is None) == (not fitting)
+    if choice.point is not None:
+        assert choice.point.nme == min(fitting)
+    for relaxation in choice.relaxations:
+        raised = pick(points, replace(limits, **relaxation.limits))
+        assert raised.point is not None
+        assert choice.point is None or (raised.point.nme or 9) < (choice.point.nme or 0)
+        assert all(VALUES[name](relaxation.point) == value for name, value in relaxation.limits.items())
+
+
+def test_a_table_lists_the_best_first_and_unknown_as_such() -> None:
+    text = io.StringIO()
+    Console(file=text, width=200).print(table([POINTS[2], point("untested", 1, None), POINTS[0]]))
+    lines = [line for line in text.getvalue().splitlines() if "litert" in line]
+    assert [next(n for n in ("big", "small", "untested") if n in line) for line in lines] == [
+        "big",
+        "small",
+        "untested",
+    ]
+    assert "?" in lines[2]
+    assert "local, kernel-1-draft" in text.getvalue()
+    mixed = [POINTS[0], replace(POINTS[1], protocol="kernel-1-reference")]
+    assert [str(column.header) for column in table(mixed).columns][-2:] == ["target", "protocol"]
+
+
+def test_a_picture_shows_points_and_what_it_left_out(tmp_path: Path) -> None:
+    points = [*POINTS, point("untested", 1, None)]
+    scatter(points, tmp_path / "f.png", "latency")
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    scatter(points, tmp_path / "f.svg", "latency", [PublishedPoint("printed elsewhere", 3.2, 4.0)])
+    text = (tmp_path / "f.svg").read_text()
+    for words in ("big", "frontier", "printed elsewhere", "1 points without latency or NME are not shown"):
+        assert f"<!-- {words} -->" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.png", "f.svg"]
+
+
+def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none of 3 points has both params and an NME"):
+        scatter(POINTS, tmp_path / "f.png", "params")
+    with pytest.raises(UserError, match="written as .png or .svg"):
+        scatter(POINTS, tmp_path / "f.gif", "latency")

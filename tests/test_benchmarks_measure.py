@@ -1,0 +1,190 @@
+"""Accuracy and latency of a real ONNX file whose points are known by arithmetic."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from slimalign.benchmarks.accuracy import evaluate, evaluate_normalisers, predict
+from slimalign.benchmarks.latency import crops_of, sweep
+from slimalign.compress.data.evaluation import summarise
+from slimalign.compress.data.sample import Sample
+from slimalign.runtimes.aligner import Aligner
+from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
+from slimalign.runtimes.schemes import AFLW, NORMALISERS, W300
+from slimalign.runtimes.session import Float32
+from slimalign.runtimes.timing import Protocol, Span
+
+SIZE = 16
+QUICK = Protocol("kernel", 1, "draft", Span(2, 0.0), Span(1, 0.0), Span(7, 0.0), rounds=3)
+
+
+def cells_bundle(folder: Path, weight: float = 1.0) -> Bundle:
+    """Each of 19 heatmaps is the mean of the red channel over cells of 4x4 pixels, times ``weight``."""
+    weights = np.zeros((19, 3, 1, 1), dtype=np.float32)
+    weights[:, 0] = weight
+    graph = helper.make_graph(
+        [
+            helper.make_node("AveragePool", ["crops"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+            helper.make_node("Conv", ["cells", "weights"], ["heatmaps"]),
+        ],
+        "cells",
+        [helper.make_tensor_value_info("crops", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["n", 19, 4, 4])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, folder / "model.onnx")
+    manifest = Manifest(
+        name="cells",
+        model="model.onnx",
+        format="onnx",
+        precision="fp32",
+        input_size=SIZE,
+        box_scale=1.0,
+        layout="NCHW",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        scheme="aflw-19",
+        decoder="local-mean",
+        stride=4,
+        batch=None,
+        files={"model.onnx": file_sha256(folder / "model.onnx")},
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return read_bundle(folder)
+
+
+# Pixel distance 10 between the outer eye corners 6 and 11; the other points lie where the rest asks for.
+TRUTH = np.zeros((19, 2))
+TRUTH[6], TRUTH[11] = (0.0, 8.0), (6.0, 0.0)
+
+
+def sample(name: str, cell: tuple[int, int], subsets: tuple[str, ...]) -> Sample:
+    """A 32x32 image whose cell (column, row) of 8x8 pixels is red, in a box that covers it all."""
+    image = np.zeros((32, 32, 3), dtype=np.uint8)
+    column, row = cell
+    image[8 * row : 8 * row + 8, 8 * column : 8 * column + 8, 0] = 255
+    hidden = np.zeros(19, dtype=bool)
+    return Sample(name, lambda: image, np.array([-0.5, -0.5, 31.5, 31.5]), TRUTH, hidden, subsets)
+
+
+SAMPLES = [sample("a", (0, 0), ("near",)), sample("b", (3, 0), ("far", "all")), sample("c", (3, 3), ("far",))]
+# All 19 points are found at the centre of the red cell: 8 * cell + 3.5 in pixels of the image.
+FOUND = np.array([[3.5, 3.5], [27.5, 3.5], [27.5, 27.5]])
+NMES = 100.0 * np.linalg.norm(FOUND[:, None] - TRUTH, axis=2).mean(axis=1) / 10.0
+
+
+def test_points_are_in_pixels_of_the_image(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with OnnxRuntimeSession(cells_bundle(tmp_path), threads=1) as session:
+        points = predict(Aligner(session), SAMPLES, lambda done, total: told.append((done, total)))
+    np.testing.assert_allclose(points, np.broadcast_to(FOUND[:, None], (3, 19, 2)), atol=1e-6)
+    assert told == [(3, 3)]
+
+
+def test_a_deployed_file_is_judged_whole_and_by_subset(tmp_path: Path) -> None:
+    with OnnxRuntimeSession(cells_bundle(tmp_path), threads=1) as session:
+        judged = evaluate(Aligner(session), SAMPLES, AFLW, "inter-ocular")
+    np.testing.assert_allclose(judged.nmes, NMES)
+    assert judged.whole.images == 3
+    assert judged.whole.nme == pytest.approx(NMES.mean())
+    assert judged.whole.failure_rate == 100.0
+    assert list(judged.subsets) == ["all", "far", "near"]
+    assert judged.subsets["far"].nme == pytest.approx(NMES[1:].mean())
+    assert judged.subsets["near"].images == 1
+    assert set(judged.to_dict()) == {"images", "nme", "failure_rate", "auc", "subsets"}
+    assert set(judged.to_dict()["subsets"]["far"]) == {"images", "nme", "failure_rate", "auc"}
+
+
+def test_every_normaliser_from_one_pass(tmp_path: Path) -> None:
+    with OnnxRuntimeSession(cells_bundle(tmp_path), threads=1) as session:
+        judged = evaluate_normalisers(Aligner(session), SAMPLES, AFLW, ("inter-ocular", "diagonal", "box"))
+    # The points' box is 6 wide and 8 high: diagonal 10 as the eyes' distance, geometric mean sqrt(48).
+    assert judged["diagonal"].whole.nme == pytest.approx(judged["inter-ocular"].whole.nme)
+    assert judged["box"].whole.nme == pytest.approx(NMES.mean() * 10 / np.sqrt(48))
+    assert set(NORMALISERS) > set(judged)
+
+
+def test_summary_of_small_errors() -> None:
+    # Every point is 0.3 and 0.4 pixels off: 0.5 of 10 is 5 %; half of the area up to 10 % is left.
+    judged = summarise(np.stack([TRUTH + np.array([0.3, 0.4])] * 3), SAMPLES, AFLW, "inter-ocular")
+    assert judged.whole.nme == pytest.approx(5.0)
+    assert judged.whole.failure_rate == 0.0
+    assert judged.whole.auc == pytest.approx(50.0)
+    errors, shares = judged.ced
+    assert shares[errors < 4.99].max() == 0.0
+    assert shares[errors > 5.01].min() == 100.0
+
+
+def test_what_cannot_be_judged_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is the split empty"):
+        summarise(np.zeros((0, 19, 2)), [], AFLW, "inter-ocular")
+    broken = np.zeros((3, 19, 2))
+    broken[1, 4, 0] = np.nan
+    with pytest.raises(UserError, match="^b: the predicted points are NaN"):
+        summarise(broken, SAMPLES, AFLW, "inter-ocular")
+    with pytest.raises(UserError, match="^a: its inter-pupil distance is 0"):
+        summarise(np.zeros((3, 19, 2)), SAMPLES, AFLW, "inter-pupil")
+    with pytest.raises(UserError, match=r"shape \(3, 68, 2\)"):
+        summarise(np.zeros((3, 68, 2)), SAMPLES, AFLW, "inter-ocular")
+    session = OnnxRuntimeSession(cells_bundle(tmp_path), threads=1)
+    with pytest.raises(UserError, match="finds 19 points, the data has 68"):
+        evaluate(Aligner(session), SAMPLES, W300, "inter-ocular")
+
+
+class Watched(OnnxRuntimeSession):
+    """The real session, and a log of the batch sizes in the order they were run."""
+
+    log: list[int]
+
+    def run(self, inputs: Float32) -> Float32:
+        self.log.append(len(inputs))
+        return super().run(inputs)
+
+
+def test_a_sweep_measures_every_combination_in_turns(tmp_path: Path) -> None:
+    made, log, told = cells_bundle(tmp_path), list[int](), list[tuple[int, int]]()
+
+    def opener(threads: int) -> Watched:
+        session = Watched(made, threads)
+        session.log = log
+        return session
+
+    records = sweep(
+        [opener], (1, 4), (1,), crops_of(SAMPLES), QUICK, progress=lambda done, of: told.append((done, of))
+    )
+    assert [(record.batch, record.threads) for record in records] == [(1, 1), (4, 1)]
+    # A share of 7 calls in 3 rounds is 3 calls; the warm-up of 2 and the settling of 1 are not counted.
+    assert [len(record.samples_ms) for record in records] == [9, 9]
+    first, rounds = log[:2], log[2:]
+    assert first == [1, 4]
+    assert rounds == [1] * 5 + [4] * 5 + ([1] * 4 + [4] * 4) * 2
+    assert told == [(done, 8) for done in range(1, 9)]
+    assert records[0].sha256 == made.sha256
+    assert records[0].protocol == "kernel-1-draft"
+    assert records[0].init_ms > 0 < records[0].first_ms
+
+
+def test_all_cores_and_their_number_are_one_combination(tmp_path: Path) -> None:
+    made = cells_bundle(tmp_path)
+    every = OnnxRuntimeSession(made).threads
+    records = sweep([lambda t: OnnxRuntimeSession(made, t)], (1,), (None, every), crops_of(SAMPLES), QUICK)
+    assert [record.threads for record in records] == [every]
+
+
+def test_a_file_that_gives_nan_has_no_latency(tmp_path: Path) -> None:
+    made = cells_bundle(tmp_path, weight=float("nan"))
+    with pytest.raises(UserError, match="'cells' in onnxruntime: its heatmaps hold NaN"):
+        sweep([lambda t: OnnxRuntimeSession(made, t)], (1,), (1,), crops_of(SAMPLES), QUICK)
+
+
+def test_a_sweep_needs_faces_and_batches() -> None:
+    with pytest.raises(UserError, match="is the split empty"):
+        crops_of([])
+    with pytest.raises(UserError, match=r"batch sizes \[0\]"):
+        sweep([], (0,), (1,), crops_of(SAMPLES), QUICK)
