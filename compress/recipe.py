@@ -1,0 +1,218 @@
+"""The recipe: one TOML file that says how a network is trained, searched, slimmed and distilled."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from slimalign.compress.networks.architecture import Architecture, full_architecture
+from slimalign.runtimes.decode import DecoderName
+from slimalign.runtimes.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DrawnRecipe(_Part):
+    """How many faces are drawn for each split, and the seed of the first."""
+
+    train: PositiveInt = 600
+    val: PositiveInt = 100
+    test: PositiveInt = 100
+    size: PositiveInt = 256
+    seed: int = 0
+
+
+class DataRecipe(_Part):
+    """Where faces come from: a data set's format and its splits, or ``drawn`` with faces drawn for each split.
+
+    ``scheme`` is the landmark scheme of the faces.
+    """
+
+    format: str
+    train: str = "train"
+    val: str = "val"
+    test: str = "test"
+    scheme: Literal["300w-68", "wflw-98", "cofw-29", "aflw-19"] = "300w-68"
+    drawn: DrawnRecipe = DrawnRecipe()
+
+
+class InputRecipe(_Part):
+    """The network's input, in pixels, and the sigma of ground-truth Gaussians, in heatmap pixels."""
+
+    size: PositiveInt = 256
+    box_scale: Annotated[float, Field(ge=1, le=1.6)] = 1.25
+    sigma: PositiveFloat = 1.0
+
+
+class AugmentRecipe(_Part):
+    """Random changes: scale and shift as shares, rotation in degrees, probabilities of rotation and flip."""
+
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    rotation_probability: Share = 0.6
+    flip: Share = 0.5
+    shift: Share = 0.0
+    colour: Share = 0.3
+
+
+class MaskRecipe(_Part):
+    """The students' masks: how often one is drawn, and its share of the image's area."""
+
+    probability: Share = 0.5
+    area: tuple[Share, Share] = (0.02, 0.10)
+
+
+class Schedule(_Part):
+    """Learning rate over a stage of training.
+
+    ``steps``: constant, times 0.1 at each milestone (an epoch). ``one-cycle``: rises over the first tenth,
+    then falls to nothing along a cosine.
+    """
+
+    kind: Literal["steps", "one-cycle"]
+    peak: PositiveFloat
+    milestones: tuple[PositiveInt, ...] = ()
+
+
+class TrainingRecipe(_Part):
+    """Length of a stage of training, its batch size and its optimiser (Adam)."""
+
+    epochs: PositiveInt
+    batch: PositiveInt = 16
+    learning_rate: Schedule
+    weight_decay: Weight = 0.0
+
+
+class TeacherRecipe(TrainingRecipe):
+    """The teacher's network and training."""
+
+    network: Literal["hrnet-w18"] = "hrnet-w18"
+
+
+class SearchRecipe(TrainingRecipe):
+    """The supernet's shape and the alternating training of algorithm 1.
+
+    ``sparsity`` is lambda of equation 2; the factors start at ``initial_factor``.
+    """
+
+    factor_learning_rate: PositiveFloat
+    sparsity: Weight
+    initial_factor: PositiveFloat = 1.0
+    stem_width: PositiveInt = 64
+    widths: tuple[PositiveInt, ...] = (18, 36, 72, 144)
+    stage_count: Annotated[int, Field(ge=2)] = 10
+    encoders: PositiveInt = 4
+    head_width: PositiveInt | None = None
+
+    def supernet(self, landmarks: int, input_size: int) -> Architecture:
+        """The architecture that keeps every operation."""
+        return full_architecture(
+            landmarks,
+            input_size,
+            self.stem_width,
+            self.widths,
+            self.stage_count,
+            self.encoders,
+            self.head_width,
+        )
+
+
+class BaselineRecipe(TrainingRecipe):
+    """Puts the search to the proof: ``count`` random architectures of the student's multiply-adds are trained
+    from scratch on the ground truth, and the found architecture alike.
+    """
+
+    count: PositiveInt = 3
+
+
+class SlimRecipe(_Part):
+    """How far to cut: below a threshold on the factors, or the lowest threshold that meets a budget.
+
+    ``max_gmacs`` are multiply-adds of the whole student, head included, at the recipe's input size.
+    """
+
+    threshold: PositiveFloat | None = None
+    max_gmacs: PositiveFloat | None = None
+    max_params: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SlimRecipe:
+        if (self.threshold is None) == (self.max_gmacs is None and self.max_params is None):
+            raise ValueError("give either threshold, or max_gmacs and/or max_params")
+        return self
+
+
+class DistilRecipe(TrainingRecipe):
+    """Triple distillation, equation 4: weights of the ensemble's (l1) and the teacher's (l2) divergence.
+
+    ``ablation`` also trains the rows of table 6 that leave out masks, the peer and the teacher.
+    """
+
+    ensemble_weight: Weight
+    teacher_weight: Weight
+    mask: MaskRecipe = MaskRecipe()
+    ablation: bool = False
+
+
+class Recipe(_Part):
+    """A whole recipe; see the shipped ones for an example of each part."""
+
+    name: str
+    seed: int = 0
+    loss: Literal["mse", "softmax"]
+    decoder: DecoderName
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    data: DataRecipe
+    input: InputRecipe = InputRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    teacher: TeacherRecipe
+    search: SearchRecipe
+    slim: SlimRecipe
+    distil: DistilRecipe
+    baseline: BaselineRecipe | None = None
+
+    @model_validator(mode="after")
+    def _input_fits(self) -> Recipe:
+        multiple = 4 * 2 ** (len(self.search.widths) - 1)
+        if self.input.size % max(multiple, 32):
+            raise ValueError(f"input.size = {self.input.size}, must be a multiple of {max(multiple, 32)}")
+        return self
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe; raises UserError with the file, the entry, its value and the reason."""
+    path = Path(path)
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such recipe; the shipped ones lie in recipes/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return Recipe.model_validate(entries)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    shown = fault["input"] if isinstance(fault["input"], (str, int, float, bool, list)) else None
+    value = f" = {shown}" if shown is not None else ""
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}{value}: {fault['msg']}{more}"

@@ -1,0 +1,209 @@
+"""The training loop that every stage shares: passes over the data, validation, checkpoints, logs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from slimalign.compress.batches import Batch, TrainingFaces, seeded
+from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from slimalign.compress.recipe import Schedule
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import write_text
+
+CHECK_EVERY = 20
+"""Batches between two looks at the loss; each look waits for the device."""
+
+WARM_UP = 0.1
+"""Share of a one-cycle schedule over which the learning rate rises."""
+
+BatchLoss = Callable[[Batch, Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """One pass over the training set within an epoch: what is minimised, by which optimiser, how fast.
+
+    ``batch_loss`` may draw (masks, say) from the generator it is given. Only ``trained`` parameters get
+    gradients in this pass.
+    """
+
+    name: str
+    batch_loss: BatchLoss
+    optimizer: Optimizer
+    trained: Sequence[nn.Parameter]
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training: everything that is saved and restored together.
+
+    ``network`` holds all that is trained (two students, for instance); ``validate`` gives figures in
+    percent or of the factors, by name, after each epoch.
+    """
+
+    name: str
+    network: nn.Module
+    passes: Sequence[TrainingPass]
+    epochs: int
+    batch: int
+    validate: Callable[[], dict[str, float]]
+
+
+@dataclass
+class Trainer:
+    """Runs stages in a run folder; a stage that was broken off goes on after its last whole epoch.
+
+    Every random draw depends on seed, stage, epoch and pass alone, so an interrupted run ends with the
+    weights of an unbroken one.
+    """
+
+    fabric: Fabric
+    faces: TrainingFaces
+    folder: Path
+    seed: int
+    progress: Progress
+
+    def set_up(self, network: nn.Module) -> nn.Module:
+        """The network on the training device, wrapped for its precision and for several processes."""
+        torch.nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
+        return cast(nn.Module, self.fabric.setup_module(network))
+
+    def adam(self, parameters: Sequence[nn.Parameter], weight_decay: float = 0.0) -> Optimizer:
+        """Adam as the papers use it; the schedule sets its learning rate before every step."""
+        optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay)
+        return cast(Optimizer, self.fabric.setup_optimizers(optimizer))
+
+    def run(self, stage: Stage) -> list[dict[str, float]]:
+        """Train ``stage`` to its end; the history holds one row of figures an epoch."""
+        path = self.folder / stage.name / "checkpoint.safetensors"
+        history, first = self._restore(stage, path)
+        task = self.progress.add_task(stage.name, total=stage.epochs * self._batches_an_epoch(stage))
+        self.progress.advance(task, first * self._batches_an_epoch(stage))
+        for epoch in range(first, stage.epochs):
+            began = time.monotonic()
+            row = {"epoch": float(epoch + 1)}
+            for one in stage.passes:
+                row[f"{one.name}_loss"] = self._one_pass(
+                    stage, one, epoch, lambda: self.progress.advance(task)
+                )
+            row |= stage.validate()
+            row["seconds"] = round(time.monotonic() - began, 2)
+            _refuse_non_finite(stage, row)
+            history.append(row)
+            self._save(stage, path, epoch + 1, history)
+            self._log(stage, row)
+        self.progress.remove_task(task)
+        return history
+
+    def _batches_an_epoch(self, stage: Stage) -> int:
+        return len(stage.passes) * self.faces.steps(stage.batch, self.fabric.world_size)
+
+    def _restore(self, stage: Stage, path: Path) -> tuple[list[dict[str, float]], int]:
+        saved = read_checkpoint(path)
+        if saved is None:
+            return [], 0
+        load_weights(stage.network, saved.weights, str(path))
+        for one, state in zip(stage.passes, saved.optimizers, strict=True):
+            one.optimizer.load_state_dict(state)
+        if saved.epoch < stage.epochs:
+            self.progress.console.print(f"{stage.name}: goes on after epoch {saved.epoch} of {stage.epochs}")
+        return saved.history, saved.epoch
+
+    def _one_pass(self, stage: Stage, one: TrainingPass, epoch: int, advance: Callable[[], None]) -> float:
+        """Train over the whole set once; the mean loss."""
+        stage.network.train()
+        for parameter in stage.network.parameters():
+            parameter.requires_grad_(False)
+        for parameter in one.trained:
+            parameter.requires_grad_(True)
+        rng = seeded(self.seed, stage.name, epoch, one.name)
+        draws = seeded(self.seed, stage.name, epoch, one.name, self.fabric.global_rank)
+        steps = self.faces.steps(stage.batch, self.fabric.world_size)
+        total = torch.zeros((), device=self.fabric.device)
+        batches = self.faces.batches(stage.batch, rng, self.fabric.global_rank, self.fabric.world_size)
+        for step, batch in enumerate(batches):
+            set_learning_rate(one.optimizer, one.schedule, epoch + step / steps, stage.epochs)
+            with self.fabric.autocast():
+                loss = one.batch_loss(batch, draws)
+            self.fabric.backward(loss)
+            one.optimizer.step()
+            one.optimizer.zero_grad()
+            total += loss.detach()
+            if step % CHECK_EVERY == 0:
+                _refuse_non_finite(stage, {f"{one.name}_loss": float(total)})
+            advance()
+        return float(total) / steps
+
+    def _save(self, stage: Stage, path: Path, epoch: int, history: list[dict[str, float]]) -> None:
+        if self.fabric.is_global_zero:
+            states = [one.optimizer.state_dict() for one in stage.passes]
+            save_checkpoint(path, Checkpoint(epoch, stage.network.state_dict(), states, history))
+            _write_csv(path.with_name("log.csv"), history)
+        self.fabric.barrier()
+
+    def _log(self, stage: Stage, row: dict[str, float]) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        _write_tensorboard(self.folder / "tensorboard" / stage.name, row)
+        figures = "  ".join(
+            f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "seconds")
+        )
+        left = (stage.epochs - row["epoch"]) * row["seconds"] / 60
+        epoch = f"{stage.name} epoch {row['epoch']:.0f}/{stage.epochs}"
+        self.progress.console.print(f"{epoch}  {figures}  {row['seconds']:.0f} s, {left:.0f} min left")
+
+
+def set_learning_rate(optimizer: Optimizer, schedule: Schedule, epoch: float, epochs: int) -> None:
+    """Set the learning rate for the moment ``epoch`` (with its fraction) of ``epochs``."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(schedule, epoch, epochs)
+
+
+def learning_rate(schedule: Schedule, epoch: float, epochs: int) -> float:
+    """The learning rate of ``schedule`` at ``epoch`` (with its fraction) of ``epochs``."""
+    if schedule.kind == "steps":
+        return schedule.peak * 0.1 ** sum(epoch >= milestone for milestone in schedule.milestones)
+    share = epoch / epochs
+    if share < WARM_UP:
+        return schedule.peak * (0.04 + 0.96 * share / WARM_UP)
+    return schedule.peak * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def _refuse_non_finite(stage: Stage, row: dict[str, float]) -> None:
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{stage.name}: {name} became {value}; the last good checkpoint is kept, "
+                "lower the learning rate in the recipe (or use precision 32-true) and run again"
+            )
+
+
+def _write_csv(path: Path, history: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[-1]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+def _write_tensorboard(folder: Path, row: dict[str, float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the main process logs
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in row.items():
+            if name != "epoch":
+                writer.add_scalar(name, value, int(row["epoch"]))

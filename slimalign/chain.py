@@ -1,0 +1,161 @@
+"""The chain of a recipe: teacher, supernet, slimming, distillation, each step resumed where it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import nn
+
+from slimalign.compress.baseline import random_architecture
+from slimalign.compress.batches import TrainingFaces, seeded
+from slimalign.compress.data.cache import cached_faces
+from slimalign.compress.distil import ABLATION, Switches, distil
+from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
+from slimalign.compress.networks.architecture import Architecture
+from slimalign.compress.networks.hrnet import HRNet
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.recipe import BaselineRecipe, Recipe
+from slimalign.compress.search import search
+from slimalign.compress.slim import architecture_cost, slimmed_architecture, student_from
+from slimalign.compress.supervised import train_supervised
+from slimalign.compress.training import Trainer
+from slimalign.compress.validation import ValidationFaces
+from slimalign.faces import Faces
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import write_text
+
+STRIDE = 4
+"""Input size over heatmap size, of every network here."""
+
+Built = TypeVar("Built", bound=nn.Module)
+
+RECIPE_NAME = "recipe.json"
+ARCHITECTURE_NAME = "architecture.json"
+BASELINES_NAME = "baselines.json"
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The outcome of one row of the distillation: its students with their NME on the validation split."""
+
+    switches: Switches
+    students: list[HRSuperNet]
+    val_nmes: list[float]
+
+    @property
+    def best(self) -> HRSuperNet:
+        """The student with the lower validation NME."""
+        return self.students[self.val_nmes.index(min(self.val_nmes))]
+
+
+def claim_folder(folder: Path, recipe: Recipe) -> None:
+    """Make ``folder`` the recipe's run folder, or go on with it; a folder of another recipe is refused."""
+    path = folder / RECIPE_NAME
+    text = recipe.model_dump_json(indent=1) + "\n"
+    if not path.exists():
+        write_text(path, text)
+        return
+    old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+    changed = [name for name in new if old.get(name) != new[name]]
+    if changed:
+        raise UserError(
+            f"{folder}: was begun with another recipe ({', '.join(changed)} differ); "
+            "give a new folder with --out, or delete this one"
+        )
+
+
+class Chain:
+    """A recipe at work in a run folder."""
+
+    def __init__(
+        self, recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric, progress: Progress
+    ) -> None:
+        self.recipe = recipe
+        self.faces = faces
+        self.folder = folder
+        self.fabric = fabric
+        self.rule = CropRule(recipe.input.size, recipe.input.box_scale)
+        self.validation = ValidationFaces(faces.val, self.rule, faces.scheme, recipe.decoder)
+        self._trainer = Trainer(fabric, self._training_faces(progress), folder, recipe.seed, progress)
+
+    def _training_faces(self, progress: Progress) -> TrainingFaces:
+        task = progress.add_task("decoding train", total=len(self.faces.train))
+        size = self.recipe.input.size
+        cache = cached_faces(self.faces.train, size, self.folder / "cache", lambda: progress.advance(task))
+        progress.remove_task(task)
+        return TrainingFaces(
+            cache, self.faces.scheme, size, self.rule.box_scale, self.recipe.augment, self.fabric.device
+        )
+
+    @property
+    def _loss(self) -> GroundTruthLoss:
+        kind = MseLoss if self.recipe.loss == "mse" else SoftmaxLoss
+        return kind(STRIDE, self.recipe.input.sigma)
+
+    def nme(self, network: nn.Module) -> float:
+        """NME on the validation split, in percent."""
+        return self.validation.nme(network, self.fabric.device)
+
+    def teacher(self) -> HRNet:
+        """The teacher, trained on the ground truth."""
+        network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count))
+        train_supervised(self._trainer, "teacher", network, self.recipe.teacher, self._loss, self.validation)
+        return network
+
+    def supernet(self) -> HRSuperNet:
+        """The supernet after the search."""
+        architecture = self.recipe.search.supernet(self.faces.scheme.count, self.recipe.input.size)
+        network = self._seeded("supernet", lambda: HRSuperNet(architecture))
+        search(self._trainer, network, self.recipe.search, self._loss, self.validation)
+        return network
+
+    def student(self, supernet: HRSuperNet) -> HRSuperNet:
+        """The dense student that is left of the supernet; its architecture is saved in the run folder."""
+        architecture = slimmed_architecture(supernet, self.recipe.slim)
+        write_text(self.folder / ARCHITECTURE_NAME, architecture.model_dump_json(indent=1) + "\n")
+        return student_from(supernet, architecture).to(self.fabric.device)
+
+    def distilled(self, student: HRSuperNet, teacher: HRNet) -> list[Distilled]:
+        """The whole distillation, last; before it the other rows of table 6 where the recipe asks for them."""
+        rows = ABLATION if self.recipe.distil.ablation else (Switches(),)
+        return [self._distil(student, teacher, switches) for switches in rows]
+
+    def _distil(self, student: HRSuperNet, teacher: HRNet, switches: Switches) -> Distilled:
+        students = distil(
+            self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self.validation
+        )
+        return Distilled(switches, students, [self.nme(one) for one in students])
+
+    def baselines(self, architecture: Architecture) -> dict[str, float] | None:
+        """Validation NME of the found architecture and of random ones of its cost, all trained alike."""
+        recipe = self.recipe.baseline
+        if recipe is None:
+            return None
+        macs = architecture_cost(architecture).macs
+        full = self.recipe.search.supernet(self.faces.scheme.count, self.recipe.input.size)
+        nmes = {"found": self._from_scratch("baseline-found", architecture, recipe)}
+        for number in range(1, recipe.count + 1):
+            rng = seeded(self.recipe.seed, "baseline", number)
+            name = f"random-{number}"
+            nmes[name] = self._from_scratch(f"baseline-{name}", random_architecture(full, macs, rng), recipe)
+        write_text(self.folder / BASELINES_NAME, json.dumps(nmes, indent=1) + "\n")
+        return nmes
+
+    def _from_scratch(self, name: str, architecture: Architecture, recipe: BaselineRecipe) -> float:
+        network = self._seeded("baseline", lambda: HRSuperNet(architecture))
+        train_supervised(self._trainer, name, network, recipe, self._loss, self.validation)
+        return self.nme(network)
+
+    def _seeded(self, name: str, build: Callable[[], Built]) -> Built:
+        """What ``build`` returns, its random weights drawn from the recipe's seed and ``name`` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeded(self.recipe.seed, "weights", name).initial_seed())
+            return build()

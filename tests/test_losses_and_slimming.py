@@ -1,0 +1,199 @@
+"""Equations 2 to 4 against slow NumPy, and the exactness of slimming."""
+
+import numpy as np
+import pytest
+import torch
+
+from slimalign.compress.baseline import random_architecture
+from slimalign.compress.batches import seeded
+from slimalign.compress.losses import (
+    MseLoss,
+    SoftmaxLoss,
+    distillation_loss,
+    gaussian_heatmaps,
+    heatmap_points,
+    soft_argmax,
+    sparsity,
+)
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.recipe import SlimRecipe
+from slimalign.compress.slim import (
+    architecture_cost,
+    ranked_operations,
+    slimmed_architecture,
+    student_from,
+)
+from slimalign.runtimes.decode import decode
+from slimalign.runtimes.errors import UserError
+
+N, M, SIZE, SIGMA = 2, 3, 12, 1.3
+rng = np.random.default_rng(0)
+HEATMAPS = rng.normal(size=(N, M, SIZE, SIZE))
+OTHER = rng.normal(size=(N, M, SIZE, SIZE))
+POINTS = rng.uniform(0, 4 * SIZE - 1, (N, M, 2))
+
+
+def slow_gaussian(px, py):
+    grid = np.zeros((SIZE, SIZE))
+    for y in range(SIZE):
+        for x in range(SIZE):
+            # The centre of heatmap pixel x lies at crop pixel 4 x + 1.5.
+            grid[y, x] = np.exp(-(((4 * x + 1.5 - px) / 4) ** 2 + ((4 * y + 1.5 - py) / 4) ** 2) / (2 * SIGMA**2))
+    return grid
+
+
+def slow_softmax(heatmap):
+    exponentials = [[np.exp(v) for v in row] for row in heatmap]
+    total = sum(map(sum, exponentials))
+    return np.array(exponentials) / total
+
+
+def tensor(array):
+    return torch.from_numpy(array)
+
+
+def test_ground_truth_term_of_equation_2():
+    expected = np.mean(
+        [[np.mean((HEATMAPS[n, m] - slow_gaussian(*POINTS[n, m])) ** 2) for m in range(M)] for n in range(N)]
+    )
+    assert MseLoss(4, SIGMA)(tensor(HEATMAPS), tensor(POINTS)).item() == pytest.approx(expected)
+
+
+def test_sparsity_term_of_equation_2():
+    assert sparsity(torch.tensor([0.5, -0.25, 0.0, 1.0])).item() == 1.75
+
+
+def slow_kd(target, predicted):
+    """Equation 3: mean over N and M of sum_xy S(P2) ln(S(P2) / S(P1))."""
+    total = 0.0
+    for n in range(N):
+        for m in range(M):
+            p2, p1 = slow_softmax(target[n, m]), slow_softmax(predicted[n, m])
+            total += sum(p2[y, x] * np.log(p2[y, x] / p1[y, x]) for y in range(SIZE) for x in range(SIZE))
+    return total / (N * M)
+
+
+def test_distillation_loss_is_equation_3():
+    assert distillation_loss(tensor(OTHER), tensor(HEATMAPS)).item() == pytest.approx(slow_kd(OTHER, HEATMAPS))
+
+
+def test_no_gradient_flows_into_the_target():
+    target, predicted = tensor(OTHER).requires_grad_(), tensor(HEATMAPS).requires_grad_()
+    distillation_loss(target, predicted).backward()
+    assert target.grad is None
+    assert predicted.grad.abs().sum() > 0
+
+
+def test_softmax_loss_by_hand():
+    expected = []
+    for n in range(N):
+        for m in range(M):
+            truth = slow_gaussian(*POINTS[n, m])
+            truth /= truth.sum()
+            predicted = slow_softmax(HEATMAPS[n, m])
+            mean = [sum(predicted[y, x] * (x, y)[axis] for y in range(SIZE) for x in range(SIZE)) for axis in (0, 1)]
+            error = sum(abs(mean[axis] - (POINTS[n, m, axis] - 1.5) / 4) for axis in (0, 1))
+            expected.append(np.sum(truth * np.log(truth / predicted)) + 0.5 * error)
+    found = SoftmaxLoss(4, SIGMA)(tensor(HEATMAPS), tensor(POINTS)).item()
+    assert found == pytest.approx(np.mean(expected))
+
+
+def test_softmax_loss_leaves_points_outside_the_crop_out():
+    loss = SoftmaxLoss(4, SIGMA)
+    inside = loss(tensor(HEATMAPS[:, :2]), tensor(POINTS[:, :2]))
+    outside = POINTS.copy()
+    outside[:, 2] = (-30, 5)
+    torch.testing.assert_close(loss(tensor(HEATMAPS), tensor(outside)), inside)
+    everything_outside = loss(tensor(HEATMAPS), tensor(np.full((N, M, 2), 1e3)))
+    assert everything_outside.item() == 0
+
+
+def test_targets_and_decoder_agree():
+    points = tensor(rng.uniform(10, 38, (4, 5, 2)))
+    heatmaps = gaussian_heatmaps(heatmap_points(points, 4), (12, 12), 1.0)
+    decoded, _ = decode(heatmaps.numpy(), 4, "local-mean")
+    np.testing.assert_allclose(decoded, points.numpy(), atol=0.3)
+
+
+def test_soft_argmax_of_a_single_pixel():
+    probabilities = torch.zeros(1, 1, 12)
+    probabilities[0, 0, 7] = 1.0  # row 1, column 3 of 3 x 4
+    assert soft_argmax(probabilities, 3, 4).tolist() == [[[3.0, 1.0]]]
+
+
+def test_slimming_is_exact_where_the_pruned_factors_are_zero(lively_supernet):
+    """Pruned by threshold, with whole blocks going and what then feeds nothing."""
+    supernet = lively_supernet
+    architecture = slimmed_architecture(supernet, SlimRecipe(threshold=0.75))
+    assert len(architecture.operations) < 0.7 * len(supernet.architecture.operations)
+    student = student_from(supernet, architecture).eval()
+    kept = set(architecture.operations)
+    with torch.no_grad():
+        for i, op in enumerate(supernet.architecture.operations):
+            if op not in kept:
+                supernet.factors[i] = 0.0
+        # A discarded level still reaches the head of the supernet as ReLU(0) = 0.
+        images = torch.randn(2, 3, 64, 64)
+        torch.testing.assert_close(student(images), supernet(images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_discarded_output_level_keeps_the_heads_width(lively_supernet):
+    supernet = lively_supernet
+    operations = supernet.architecture.operations
+    last = supernet.architecture.last_stage
+    architecture = supernet.architecture.keeping(op for op in operations if (op.stage, op.target) != (last, 1))
+    assert architecture.output_levels == (0, 2)
+    student = student_from(supernet, architecture).eval()
+    with torch.no_grad():
+        for i, op in enumerate(operations):
+            if op not in set(architecture.operations):
+                supernet.factors[i] = 0.0
+        images = torch.randn(1, 3, 64, 64)
+        torch.testing.assert_close(student(images), supernet(images), rtol=1e-5, atol=1e-5)
+
+
+def test_negative_factors_count_by_their_magnitude(lively_supernet):
+    with torch.no_grad():
+        lively_supernet.factors[5] = -3.0
+    assert ranked_operations(lively_supernet)[0] == (lively_supernet.architecture.operations[5], 3.0)
+
+
+def macs_of_first(supernet, ranked, n):
+    try:
+        return architecture_cost(supernet.architecture.keeping(ranked[:n])).macs
+    except UserError:
+        return None
+
+
+@pytest.mark.parametrize("share", [0.7, 0.8, 0.9])
+def test_a_budget_is_met_and_used(lively_supernet, share):
+    full = architecture_cost(lively_supernet.architecture)
+    limit = share * full.macs / 1e9
+    cut = slimmed_architecture(lively_supernet, SlimRecipe(max_gmacs=limit))
+    assert architecture_cost(cut).macs <= limit * 1e9
+    # The whole ranking, tried one operation at a time, holds nothing larger that fits.
+    ranked = [op for op, _ in ranked_operations(lively_supernet)]
+    sizes = [size for n in range(1, len(ranked) + 1) if (size := macs_of_first(lively_supernet, ranked, n))]
+    assert sizes == sorted(sizes)
+    assert architecture_cost(cut).macs == max(size for size in sizes if size <= limit * 1e9)
+
+
+def test_budgets_on_parameters_and_impossible_ones(lively_supernet):
+    limit = int(0.6 * architecture_cost(lively_supernet.architecture).params)
+    cut = slimmed_architecture(lively_supernet, SlimRecipe(max_params=limit))
+    assert architecture_cost(cut).params <= limit
+    with pytest.raises(UserError, match=r"no student meets the budget; the smallest has \d+ parameters"):
+        slimmed_architecture(lively_supernet, SlimRecipe(max_params=100))
+
+
+def test_factors_that_have_not_spread_are_refused(small_architecture):
+    with pytest.raises(UserError, match="have not spread"):
+        slimmed_architecture(HRSuperNet(small_architecture), SlimRecipe(max_gmacs=0.001))
+
+
+def test_random_architectures_have_the_cost_asked_for(small_architecture):
+    macs = int(0.8 * architecture_cost(small_architecture).macs)
+    found = [random_architecture(small_architecture, macs, seeded(i)) for i in range(3)]
+    assert len({a.operations for a in found}) == 3
+    for architecture in found:
+        assert 0.97 * macs <= architecture_cost(architecture).macs <= macs
