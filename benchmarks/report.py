@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from slimalign.benchmarks.frontier import AXES, Point, frontier
+from slimalign.compress.figures import check_picture_path, new_figure, save_figure
 from slimalign.runtimes.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 UNKNOWN = "?"
 
@@ -92,39 +91,25 @@ def scatter(
 ) -> None:
     """Draw ``points`` with ``x`` (params, macs, latency or size) across and NME up, their frontier as a line.
 
-    Points that lack either value are left out, and the picture says how many. Written to ``path`` (.png or
-    .svg) by way of a file beside it, so that a kill leaves no half a picture. Raises UserError where
-    nothing can be drawn or matplotlib is missing.
+    Points that lack either value are left out, and the picture says how many. Raises UserError where nothing
+    can be drawn, ``path`` is not a .png or .svg that can be written, or matplotlib is missing.
     """
-    path = Path(path)
     if x not in X_LABELS:
         raise UserError(f"axis '{x}': choose one of {', '.join(X_LABELS)}")
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"{path}: a picture is written as .png or .svg; change its ending")
+    path = check_picture_path(path)
     known = [p for p in points if AXES[x](p) is not None and p.nme is not None]
     if not known:
         raise UserError(
             f"none of {len(points)} points has both {x} and an NME; run 'slimalign eval' and 'bench'"
         )
-    figure = _new_figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     _draw_points(axes, known, x)
     for point in published:
         axes.plot([point.cost], [point.nme], "x", color="0.45")
         axes.annotate(point.label, (point.cost, point.nme), (4, -9), textcoords="offset points", color="0.45")
     _label(axes, x, len(points) - len(known))
-    _save(figure, path)
-
-
-def _new_figure() -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise UserError("matplotlib is not installed; run pip install 'slimalign[report]'") from None
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    save_figure(figure, path)
 
 
 def _draw_points(axes: Axes, points: Sequence[Point], x: str) -> None:
@@ -155,9 +140,3 @@ def _label(axes: Axes, x: str, left_out: int) -> None:
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)
     axes.legend(frameon=False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    figure.savefig(beside, format=path.suffix[1:], dpi=150)
-    os.replace(beside, path)
