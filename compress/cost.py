@@ -39,6 +39,15 @@ class Cost:
     macs_without_head: int
     layers: tuple[LayerCost, ...]
 
+    def totals(self) -> dict[str, int]:
+        """The four counts by name, as bundles and ``profile`` give them."""
+        return {
+            "params": self.params,
+            "macs": self.macs,
+            "params_without_head": self.params_without_head,
+            "macs_without_head": self.macs_without_head,
+        }
+
 
 def count(network: nn.Module, input_size: int) -> Cost:
     """Count ``network`` on one (3, input_size, input_size) image, by running it on the meta device.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,8 +45,8 @@ def _described(network: nn.Module) -> tuple[str, str]:
     if type(network) is HRSuperNet:
         return ARCHITECTURE, network.architecture.model_dump_json(indent=1)
     if type(network) is HRNet:
-        landmarks, width = network.head.heatmaps.out_channels, network.first_branch[0].weight.shape[0]
-        shape = HRNetShape(landmarks=landmarks, width=width)
+        width = network.state_dict()["first_branch.0.weight"].shape[0]
+        shape = HRNetShape(landmarks=network.head.heatmaps.out_channels, width=width)
         return HRNET, shape.model_dump_json(indent=1)
     raise UserError(
         f"a network of class {type(network).__name__} cannot be written as files; only HRSuperNet, its students"
@@ -73,7 +72,9 @@ def _built(folder: Path) -> nn.Module:
     try:
         shape = HRNetShape.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder}: holds neither {ARCHITECTURE} nor {HRNET}; export the network again") from None
+        raise UserError(
+            f"{folder}: holds neither {ARCHITECTURE} nor {HRNET}; export the network again"
+        ) from None
     except ValidationError as error:
         raise UserError(f"{path}: {error.errors()[0]['msg']}; export the network again") from None
     return HRNet(shape.landmarks, shape.width)

@@ -6,5 +6,13 @@ from __future__ import annotations
 class UserError(Exception):
     """A mistake in what the user gave: one line that names the file, the value and the way out.
 
-    The command line prints the line and ends with status 2; every other exception keeps its trace.
+    The command line prints the line and ends with ``status``; every other exception keeps its trace.
     """
+
+    status = 2
+
+
+class CheckError(UserError):
+    """A check that did not hold, such as a file that does not compute what PyTorch computes."""
+
+    status = 1

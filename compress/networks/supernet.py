@@ -114,9 +114,7 @@ class HRSuperNet(nn.Module):
         blocks = {0: self.encoders[block_key(1, 0)](self.stem(images))}
         for number, stage in enumerate(self.architecture.stages, start=2):
             blocks = {target: self._block(number, target, blocks) for target in sorted(stage)}
-        level0 = [upsample(blocks[level], level) for level in sorted(blocks)]
-        heatmaps: Tensor = self.head(level0)
-        return heatmaps
+        return self._heatmaps(blocks)
 
     def _block(self, stage: int, target: int, blocks: dict[int, Tensor]) -> Tensor:
         """An LSFF block, equation 1: the weighted sum of its sources, ReLU, MBConvs (none in the last stage)."""
@@ -132,6 +130,11 @@ class HRSuperNet(nn.Module):
         key = block_key(stage, target)
         encoded: Tensor = self.encoders[key](fused) if key in self.encoders else fused
         return encoded
+
+    def _heatmaps(self, blocks: dict[int, Tensor]) -> Tensor:
+        """The head on the last stage's blocks, each enlarged to level 0."""
+        heatmaps: Tensor = self.head([upsample(blocks[level], level) for level in sorted(blocks)])
+        return heatmaps
 
     def _weighted(self, op: Operation, term: Tensor) -> Tensor:
         """The operation's output times its importance factor."""

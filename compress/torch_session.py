@@ -1,0 +1,47 @@
+"""Bundles in PyTorch, eager on the CPU: the reference that the deployed files are measured against."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+
+from slimalign.compress.torch_files import read_network
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.session import Float32, check_batch, thread_count
+
+
+class TorchSession:
+    """A bundle of format ``torch``; ``threads`` None means all cores.
+
+    PyTorch has one number of threads for the whole process: it is set at every run, so that sessions with
+    different numbers can take turns, and put back when the session closes.
+    """
+
+    runtime = "pytorch"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None):
+        self.manifest = bundle.manifest
+        self.threads = thread_count(threads)
+        self._network = read_network(bundle.folder)
+        self._threads_before = torch.get_num_threads()
+
+    def run(self, inputs: Float32) -> Float32:
+        """Raw heatmaps of normalised ``inputs``, see Session."""
+        check_batch(inputs, self.manifest)
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        # PyTorch warns of arrays that it must not write to.
+        writable = inputs if inputs.flags.writeable else inputs.copy()
+        with torch.inference_mode():
+            heatmaps: Float32 = self._network(torch.from_numpy(writable)).numpy()
+        return heatmaps
+
+    def __enter__(self) -> TorchSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._threads_before)
+        del self._network

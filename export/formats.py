@@ -1,0 +1,60 @@
+"""The formats that a network can be exported in: one table, one entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from slimalign.compress.torch_files import write_network
+from slimalign.export.litert_from_torch import write_litert
+from slimalign.export.onnx_from_torch import write_onnx
+from slimalign.export.subject import ExportSubject
+from slimalign.runtimes.errors import UserError
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a network becomes files.
+
+    ``write`` puts them into a folder and returns their names, the model file first; ``layout`` is that of
+    input and heatmaps, ``tools`` the packages whose versions the bundle records.
+    """
+
+    name: str
+    layout: str
+    tools: tuple[str, ...]
+    write: Callable[[ExportSubject, Path], tuple[str, ...]]
+
+
+def _write_onnx(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
+    write_onnx(subject.network, subject.input_size, folder / "model.onnx")
+    return ("model.onnx",)
+
+
+def _write_litert(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
+    write_litert(subject.network, subject.input_size, folder / "model.tflite")
+    return ("model.tflite",)
+
+
+def _write_torch(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
+    return write_network(folder, subject.network)
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "onnx": Format("onnx", "NCHW", ("torch", "onnx"), _write_onnx),
+        "litert": Format("litert", "NHWC", ("torch", "litert-torch", "litert-converter"), _write_litert),
+        "torch": Format("torch", "NCHW", ("torch", "safetensors"), _write_torch),
+    }
+)
+"""Each format by its name; all are float32 and take any batch size."""
+
+
+def format_named(name: str) -> Format:
+    """The format called ``name``; raises UserError that lists the known ones."""
+    try:
+        return FORMATS[name]
+    except KeyError:
+        raise UserError(f"format '{name}' is unknown; choose one of {', '.join(FORMATS)}") from None

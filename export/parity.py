@@ -1,0 +1,161 @@
+"""Whether an exported file computes what PyTorch computes, on real crops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from slimalign.runtimes.bundle import Manifest
+from slimalign.runtimes.decode import decode
+from slimalign.runtimes.errors import CheckError, UserError
+from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
+from slimalign.runtimes.session import Session
+
+Float32 = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+HEATMAP_TOLERANCE = 1e-4
+"""Largest difference of heatmap values, in units of the largest value or of 1 where that is smaller."""
+POINT_TOLERANCE_PX = 0.01
+"""Largest difference of a decoded coordinate, in pixels of the crop."""
+BATCH = 8
+"""Crops a run at most; the first crop is also run alone, to see that the batch size changes nothing."""
+
+
+class ParityError(CheckError):
+    """An exported file does not compute what PyTorch computes: a check that did not hold."""
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """How far a file's answers lie from PyTorch's on ``crops`` crops.
+
+    ``heatmap_difference`` is the largest absolute difference of heatmap values, ``heatmap_scale`` the largest
+    value by which it is judged: heatmaps of a network trained with a softmax are logits of tens, where
+    float32 itself rounds by 1e-5, so the tolerance grows with them once they exceed 1.
+    ``point_difference_px`` is the largest difference of a decoded coordinate in pixels of the crop.
+    ``tied_points`` of the ``points`` are left out of it: there two heatmap values between which the decoder
+    chooses lie closer together than twice the heatmaps' difference, so rounding decides.
+    """
+
+    crops: int
+    heatmap_difference: float
+    heatmap_scale: float
+    point_difference_px: float
+    points: int
+    tied_points: int
+
+    @property
+    def heatmap_tolerance(self) -> float:
+        """The difference of heatmap values that is allowed."""
+        return HEATMAP_TOLERANCE * max(1.0, self.heatmap_scale)
+
+    @property
+    def fault(self) -> str | None:
+        """What does not hold, in a few words; None where the file is as good as the network."""
+        if not self.heatmap_difference <= self.heatmap_tolerance:
+            return f"heatmaps differ by {self.heatmap_difference:.2g}, at most {self.heatmap_tolerance:.2g} is allowed"
+        if not self.point_difference_px <= POINT_TOLERANCE_PX:
+            return (
+                f"points differ by {self.point_difference_px:.2g} px, at most {POINT_TOLERANCE_PX} is allowed"
+            )
+        if self.tied_points == self.points:
+            return "every heatmap is flat, so no point can be compared; train the network first"
+        return None
+
+
+def torch_heatmaps(network: nn.Module, crops: Image, manifest: Manifest) -> Float32:
+    """PyTorch's heatmaps (N, K, H, W) of ``crops`` (N, S, S, 3) uint8 RGB; ``network`` is on the CPU, for inference.
+
+    ``manifest`` is that of an NCHW file. Raises UserError where there are no crops, or the heatmaps are not
+    finite or not of the shape that the scheme and the stride ask for.
+    """
+    if len(crops) == 0:
+        raise UserError(f"bundle '{manifest.name}': no crops to check the export on; give at least one face")
+    inputs = torch.from_numpy(network_inputs(crops, manifest))
+    with torch.inference_mode():
+        heatmaps: Float32 = torch.cat([network(batch) for batch in inputs.split(BATCH)]).numpy()
+    side = manifest.input_size // manifest.stride
+    expected = (len(crops), manifest.landmark_scheme.count, side, side)
+    if heatmaps.shape != expected:
+        raise UserError(
+            f"bundle '{manifest.name}': the network gives heatmaps of shape {heatmaps.shape}; input size"
+            f" {manifest.input_size}, stride {manifest.stride} and scheme '{manifest.scheme}' ask for {expected}"
+        )
+    if not np.isfinite(heatmaps).all():
+        raise UserError(
+            f"bundle '{manifest.name}': the network's heatmaps hold NaN or infinite values; train it again"
+        )
+    return heatmaps
+
+
+def compare(reference: Float32, session: Session, crops: Image) -> ParityReport:
+    """Run ``crops`` (N, S, S, 3) through ``session`` and compare with ``reference``, PyTorch's (N, K, H, W).
+
+    An answer of another shape, or one that is not finite, raises ParityError.
+    """
+    step = session.manifest.batch or BATCH
+    found = np.concatenate(
+        [_run(session, crops[start : start + step], step) for start in range(0, len(crops), step)]
+    )
+    if found.shape != reference.shape:
+        raise ParityError(
+            f"bundle '{session.manifest.name}': the file gives heatmaps of shape {found.shape},"
+            f" PyTorch gives {reference.shape}"
+        )
+    alone = _run(session, crops[:1], session.manifest.batch or 1)
+    if not (np.isfinite(found).all() and np.isfinite(alone).all()):
+        raise ParityError(
+            f"bundle '{session.manifest.name}': the file's heatmaps hold NaN or infinite values"
+        )
+    difference = max(float(np.abs(found - reference).max()), float(np.abs(alone - reference[:1]).max()))
+    return _report(reference, found, difference, session.manifest)
+
+
+def _run(session: Session, crops: Image, batch: int) -> Float32:
+    """Heatmaps (N, K, H, W) of at most ``batch`` crops; a fixed batch is filled up with the first crop."""
+    faces = len(crops)
+    if session.manifest.batch is not None:
+        crops = np.concatenate([crops, np.repeat(crops[:1], batch - faces, axis=0)])
+    raw = session.run(network_inputs(crops, session.manifest))
+    return heatmaps_nchw(raw, session.manifest)[:faces]
+
+
+def _report(reference: Float32, found: Float32, difference: float, manifest: Manifest) -> ParityReport:
+    ties = _ties(reference, manifest.decoder, 2 * difference)
+    expected_points, _ = decode(reference, manifest.stride, manifest.decoder)
+    points, _ = decode(found, manifest.stride, manifest.decoder)
+    distances = np.abs(points - expected_points).max(axis=2)[~ties]
+    return ParityReport(
+        crops=len(reference),
+        heatmap_difference=difference,
+        heatmap_scale=float(np.abs(reference).max()),
+        point_difference_px=float(distances.max(initial=0.0)),
+        points=ties.size,
+        tied_points=int(ties.sum()),
+    )
+
+
+def _ties(heatmaps: Float32, decoder: str, margin: float) -> NDArray[np.bool_]:
+    """(N, K): whether values between which the decoder chooses lie within ``margin`` of each other.
+
+    They are the peak and the next highest value, and for ``argmax-quarter`` the peak's opposite neighbours.
+    """
+    n, k, height, width = heatmaps.shape
+    flat = heatmaps.reshape(n, k, -1)
+    second, first = np.moveaxis(np.partition(flat, -2, axis=2)[..., -2:], 2, 0)
+    gap = first - second
+    if decoder == "argmax-quarter":
+        y, x = np.divmod(flat.argmax(axis=2), width)
+        rows, columns = np.arange(n)[:, None], np.arange(k)[None]
+        left, right = np.maximum(x - 1, 0), np.minimum(x + 1, width - 1)
+        above, below = np.maximum(y - 1, 0), np.minimum(y + 1, height - 1)
+        across = np.abs(heatmaps[rows, columns, y, right] - heatmaps[rows, columns, y, left])
+        along = np.abs(heatmaps[rows, columns, below, x] - heatmaps[rows, columns, above, x])
+        gap = np.minimum(gap, np.minimum(across, along))
+    ties: NDArray[np.bool_] = gap <= margin
+    return ties

@@ -1,0 +1,234 @@
+"""Writing bundles: whole or not at all, and only where the file computes what PyTorch computes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from slimalign.benchmarks.opening import open_bundle
+from slimalign.compress.cost import count
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.export import bundle_writer
+from slimalign.export.bundle_writer import with_nme, write_bundle
+from slimalign.export.parity import ParityError, ParityReport
+from slimalign.export.subject import ExportSubject
+from slimalign.runtimes.aligner import Aligner
+from slimalign.runtimes.bundle import read_bundle
+from slimalign.runtimes.errors import UserError
+
+SIZE = 64
+
+
+@pytest.fixture
+def subject(lively_supernet: HRSuperNet) -> ExportSubject:
+    cost = count(lively_supernet, SIZE).totals()
+    return ExportSubject("small", lively_supernet, SIZE, 1.25, "aflw-19", "local-softmax", 4, cost)
+
+
+@pytest.fixture
+def crops() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "runtime"),
+    [
+        ("onnx", ["bundle.json", "model.onnx"], "onnxruntime"),
+        ("torch", ["architecture.json", "bundle.json", "weights.safetensors"], "pytorch"),
+    ],
+)
+def test_a_format_becomes_a_bundle_that_finds_the_same_points(
+    kind: str,
+    files: list[str],
+    runtime: str,
+    subject: ExportSubject,
+    crops: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    reports: list[ParityReport] = []
+    written = write_bundle(tmp_path / "small", subject, kind, crops, reports.append)
+    assert names(tmp_path) == ["small"]
+    assert names(tmp_path / "small") == files
+    bundle = read_bundle(tmp_path / "small")
+    assert bundle == written
+    manifest = bundle.manifest
+    assert (manifest.format, manifest.layout) == (kind, "NCHW")
+    assert (manifest.precision, manifest.batch) == ("fp32", None)
+    assert manifest.files[manifest.model] == hashlib.sha256(bundle.model_path.read_bytes()).hexdigest()
+    assert manifest.cost == subject.cost
+    assert manifest.tools["torch"] == torch.__version__
+    (report,) = reports
+    assert (report.crops, report.points) == (3, 3 * 19)
+    assert report.fault is None
+    with open_bundle(bundle, threads=1) as session:
+        assert session.runtime == runtime
+        points = Aligner(session).align_crops(crops).points
+    torch_bundle = write_bundle(tmp_path / "reference", subject, "torch", crops)
+    with open_bundle(torch_bundle, threads=1) as session:
+        expected = Aligner(session).align_crops(crops).points
+    np.testing.assert_allclose(points, expected, rtol=0, atol=0.01)
+
+
+def test_the_subjects_network_is_left_in_training(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    subject.network.train()
+    write_bundle(tmp_path / "small", subject, "onnx", crops)
+    assert subject.network.training
+
+
+def test_a_bundle_is_replaced_and_what_a_kill_left_is_cleared(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    write_bundle(tmp_path / "small", subject, "torch", crops)
+    (tmp_path / "small.part").mkdir()
+    (tmp_path / "small.part" / "model.onnx").write_bytes(b"half a model")
+    bundle = write_bundle(tmp_path / "small", subject, "onnx", crops)
+    assert names(tmp_path) == ["small"]
+    assert names(bundle.folder) == ["bundle.json", "model.onnx"]
+
+
+def test_what_is_no_bundle_is_not_replaced(subject: ExportSubject, crops: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_bytes(b"")
+    (tmp_path / "note").write_text("hello")
+    for name in ("photos", "note"):
+        with pytest.raises(UserError, match=f"{name}: holds something other than a bundle"):
+            write_bundle(tmp_path / name, subject, "onnx", crops)
+    assert names(tmp_path) == ["note", "photos"]
+
+
+class TracedOtherwise(nn.Module):
+    """A network whose exported file computes something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 19, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        heatmaps: Tensor = self.body(images)
+        return heatmaps + 0.01 if torch.onnx.is_in_onnx_export() else heatmaps
+
+
+def test_a_file_without_parity_is_named_so(subject: ExportSubject, crops: np.ndarray, tmp_path: Path) -> None:
+    kept = write_bundle(tmp_path / "small", subject, "onnx", crops)
+    for _ in range(2):
+        with pytest.raises(ParityError) as caught:
+            write_bundle(tmp_path / "small", replace(subject, network=TracedOtherwise()), "onnx", crops)
+        message = str(caught.value)
+        assert "small.failed-parity: the onnx file does not compute what PyTorch does" in message
+        assert "heatmaps differ by 0.01" in message
+        assert "\n" not in message
+        assert names(tmp_path) == ["small", "small.failed-parity"]
+    assert read_bundle(kept.folder) == kept
+
+
+def test_a_full_disk_leaves_nothing_under_the_name(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(bundle_writer, "file_sha256", full)
+    with pytest.raises(UserError, match=r"small: cannot be written .*No space left on device"):
+        write_bundle(tmp_path / "small", subject, "onnx", crops)
+    assert names(tmp_path) == []
+
+
+KILLED = """
+import sys, numpy as np
+from pathlib import Path
+from slimalign.compress.networks.architecture import full_architecture
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.export.bundle_writer import write_bundle
+from slimalign.export.subject import ExportSubject
+
+network = HRSuperNet(full_architecture(19, 64, 12, (6, 10, 14), stage_count=4, encoders=1))
+subject = ExportSubject("small", network, 64, 1.25, "aflw-19", "local-softmax", 4, {})
+crops = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+def wait(_):
+    print("about to be renamed", flush=True)
+    sys.stdin.read()
+write_bundle(Path(sys.argv[1]), subject, "onnx", crops, report=wait)
+"""
+
+
+def test_a_kill_leaves_nothing_under_the_name(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "small")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "about to be renamed\n"
+        process.kill()
+    assert names(tmp_path) == ["small.part"]
+    write_bundle(tmp_path / "small", subject, "onnx", crops)
+    assert names(tmp_path) == ["small"]
+
+
+def test_a_measured_nme_enters_the_manifest(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    bundle = write_bundle(tmp_path / "small", subject, "torch", crops)
+    bundle = with_nme(with_nme(with_nme(bundle, "test", 5.0), "val", 4.5), "test", 3.25)
+    assert bundle == read_bundle(tmp_path / "small")
+    manifest = json.loads((tmp_path / "small" / "bundle.json").read_text(encoding="utf-8"))
+    assert manifest["nme"] == {"test": 3.25, "val": 4.5}
+    assert names(tmp_path / "small") == ["architecture.json", "bundle.json", "weights.safetensors"]
+    with pytest.raises(UserError, match="nme of 'test' = nan, must be finite"):
+        with_nme(bundle, "test", float("nan"))
+
+
+def test_what_cannot_be_exported_is_told_before_anything_is_written(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    wrong = {
+        "format 'caffe' is unknown; choose one of onnx, litert, torch": (subject, "caffe", crops),
+        "landmark scheme 'x' is unknown": (replace(subject, scheme="x"), "onnx", crops),
+        r"takes \(N, 64, 64, 3\) uint8 RGB": (subject, "onnx", crops[:, :32]),
+        "no crops": (subject, "onnx", crops[:0]),
+        "class TracedOtherwise cannot be written as files": (
+            replace(subject, network=TracedOtherwise()),
+            "torch",
+            crops,
+        ),
+    }
+    for message, (given, kind, faces) in wrong.items():
+        with pytest.raises(UserError, match=message):
+            write_bundle(tmp_path / "small", given, kind, faces)
+        assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "package"), [("onnx", "onnx", "onnx"), ("litert", "litert_torch", "litert-torch")]
+)
+def test_a_missing_package_is_named_with_its_extra(
+    kind: str,
+    module: str,
+    package: str,
+    subject: ExportSubject,
+    crops: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        UserError, match=rf"{package} is not installed; run pip install 'slimalign\[export\]'"
+    ):
+        write_bundle(tmp_path / "small", subject, kind, crops)
+    assert names(tmp_path) == []
