@@ -99,9 +99,9 @@ class TrainingRecipe(_Part):
 
 
 class TeacherRecipe(TrainingRecipe):
-    """The teacher's network and training."""
+    """The teacher's training; it is an HRNetV2 whose first branch has ``width`` channels."""
 
-    network: Literal["hrnet-w18"] = "hrnet-w18"
+    width: PositiveInt = 18
 
 
 class SearchRecipe(TrainingRecipe):
@@ -169,14 +169,24 @@ class DistilRecipe(TrainingRecipe):
     ablation: bool = False
 
 
+class ExportRecipe(_Part):
+    """The formats that the best student is exported in."""
+
+    formats: tuple[Literal["onnx", "litert"], ...] = ("onnx", "litert")
+
+
 class Recipe(_Part):
-    """A whole recipe; see the shipped ones for an example of each part."""
+    """A whole recipe; see the shipped ones for an example of each part.
+
+    ``batch_norm_momentum`` is HRNet's 0.01 unless a recipe is so short that running statistics would lag behind.
+    """
 
     name: str
     seed: int = 0
     loss: Literal["mse", "softmax"]
     decoder: DecoderName
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] = 0.01
     data: DataRecipe
     input: InputRecipe = InputRecipe()
     augment: AugmentRecipe = AugmentRecipe()
@@ -185,6 +195,7 @@ class Recipe(_Part):
     slim: SlimRecipe
     distil: DistilRecipe
     baseline: BaselineRecipe | None = None
+    export: ExportRecipe = ExportRecipe()
 
     @model_validator(mode="after")
     def _input_fits(self) -> Recipe:

@@ -76,10 +76,14 @@ class Trainer:
     folder: Path
     seed: int
     progress: Progress
+    batch_norm_momentum: float
 
     def set_up(self, network: nn.Module) -> nn.Module:
         """The network on the training device, wrapped for its precision and for several processes."""
         torch.nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = self.batch_norm_momentum
         return cast(nn.Module, self.fabric.setup_module(network))
 
     def adam(self, parameters: Sequence[nn.Parameter], weight_decay: float = 0.0) -> Optimizer:
@@ -100,9 +104,9 @@ class Trainer:
                 row[f"{one.name}_loss"] = self._one_pass(
                     stage, one, epoch, lambda: self.progress.advance(task)
                 )
-            row |= stage.validate()
-            row["seconds"] = round(time.monotonic() - began, 2)
+            row |= _validated(stage)
             _refuse_non_finite(stage, row)
+            row["seconds"] = round(time.monotonic() - began, 2)
             history.append(row)
             self._save(stage, path, epoch + 1, history)
             self._log(stage, row)
@@ -183,13 +187,25 @@ def learning_rate(schedule: Schedule, epoch: float, epochs: int) -> float:
     return schedule.peak * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
 
 
+def _validated(stage: Stage) -> dict[str, float]:
+    """The stage's figures; a network so broken that it has none stops the training as a bad loss does."""
+    try:
+        return stage.validate()
+    except UserError as error:
+        raise _stopped(stage, str(error)) from None
+
+
 def _refuse_non_finite(stage: Stage, row: dict[str, float]) -> None:
     for name, value in row.items():
         if not math.isfinite(value):
-            raise UserError(
-                f"{stage.name}: {name} became {value}; the last good checkpoint is kept, "
-                "lower the learning rate in the recipe (or use precision 32-true) and run again"
-            )
+            raise _stopped(stage, f"{name} became {value}")
+
+
+def _stopped(stage: Stage, fault: str) -> UserError:
+    return UserError(
+        f"{stage.name}: {fault}; the last good checkpoint is kept, "
+        "lower the learning rate in the recipe (or use precision 32-true) and run again"
+    )
 
 
 def _write_csv(path: Path, history: list[dict[str, float]]) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from slimalign.compress.baseline import random_architecture
 from slimalign.compress.batches import TrainingFaces, seeded
+from slimalign.compress.checkpoint import load_weights, read_checkpoint
 from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.distil import ABLATION, Switches, distil
 from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
@@ -31,6 +32,7 @@ from slimalign.faces import Faces
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
+from slimalign.runtimes.schemes import scheme_named
 
 STRIDE = 4
 """Input size over heatmap size, of every network here."""
@@ -84,7 +86,10 @@ class Chain:
         self.fabric = fabric
         self.rule = CropRule(recipe.input.size, recipe.input.box_scale)
         self.validation = ValidationFaces(faces.val, self.rule, faces.scheme, recipe.decoder)
-        self._trainer = Trainer(fabric, self._training_faces(progress), folder, recipe.seed, progress)
+        faces_in_training = self._training_faces(progress)
+        self._trainer = Trainer(
+            fabric, faces_in_training, folder, recipe.seed, progress, recipe.batch_norm_momentum
+        )
 
     def _training_faces(self, progress: Progress) -> TrainingFaces:
         task = progress.add_task("decoding train", total=len(self.faces.train))
@@ -106,7 +111,7 @@ class Chain:
 
     def teacher(self) -> HRNet:
         """The teacher, trained on the ground truth."""
-        network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count))
+        network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count, self.recipe.teacher.width))
         train_supervised(self._trainer, "teacher", network, self.recipe.teacher, self._loss, self.validation)
         return network
 
@@ -159,3 +164,20 @@ class Chain:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded(self.recipe.seed, "weights", name).initial_seed())
             return build()
+
+
+def supernet_of(folder: Path) -> tuple[Recipe, HRSuperNet]:
+    """The recipe and the searched supernet of a run; raises UserError where the run has not come so far."""
+    recipe_path, weights = folder / RECIPE_NAME, folder / "supernet" / "checkpoint.safetensors"
+    if not recipe_path.is_file():
+        raise UserError(
+            f"{folder}: not a run folder, it holds no {RECIPE_NAME}; give one made by 'slimalign run'"
+        )
+    recipe = Recipe.model_validate_json(recipe_path.read_text(encoding="utf-8"))
+    saved = read_checkpoint(weights)
+    if saved is None or saved.epoch < recipe.search.epochs:
+        raise UserError(f"{folder}: its search is not finished; run the recipe again first")
+    scheme = scheme_named(recipe.data.scheme)
+    network = HRSuperNet(recipe.search.supernet(scheme.count, recipe.input.size))
+    load_weights(network, saved.weights, str(weights))
+    return recipe, network.eval()

@@ -38,7 +38,9 @@ def slow_gaussian(px, py):
     for y in range(SIZE):
         for x in range(SIZE):
             # The centre of heatmap pixel x lies at crop pixel 4 x + 1.5.
-            grid[y, x] = np.exp(-(((4 * x + 1.5 - px) / 4) ** 2 + ((4 * y + 1.5 - py) / 4) ** 2) / (2 * SIGMA**2))
+            grid[y, x] = np.exp(
+                -(((4 * x + 1.5 - px) / 4) ** 2 + ((4 * y + 1.5 - py) / 4) ** 2) / (2 * SIGMA**2)
+            )
     return grid
 
 
@@ -74,7 +76,9 @@ def slow_kd(target, predicted):
 
 
 def test_distillation_loss_is_equation_3():
-    assert distillation_loss(tensor(OTHER), tensor(HEATMAPS)).item() == pytest.approx(slow_kd(OTHER, HEATMAPS))
+    assert distillation_loss(tensor(OTHER), tensor(HEATMAPS)).item() == pytest.approx(
+        slow_kd(OTHER, HEATMAPS)
+    )
 
 
 def test_no_gradient_flows_into_the_target():
@@ -91,7 +95,10 @@ def test_softmax_loss_by_hand():
             truth = slow_gaussian(*POINTS[n, m])
             truth /= truth.sum()
             predicted = slow_softmax(HEATMAPS[n, m])
-            mean = [sum(predicted[y, x] * (x, y)[axis] for y in range(SIZE) for x in range(SIZE)) for axis in (0, 1)]
+            mean = [
+                sum(predicted[y, x] * (x, y)[axis] for y in range(SIZE) for x in range(SIZE))
+                for axis in (0, 1)
+            ]
             error = sum(abs(mean[axis] - (POINTS[n, m, axis] - 1.5) / 4) for axis in (0, 1))
             expected.append(np.sum(truth * np.log(truth / predicted)) + 0.5 * error)
     found = SoftmaxLoss(4, SIGMA)(tensor(HEATMAPS), tensor(POINTS)).item()
@@ -141,7 +148,9 @@ def test_a_discarded_output_level_keeps_the_heads_width(lively_supernet):
     supernet = lively_supernet
     operations = supernet.architecture.operations
     last = supernet.architecture.last_stage
-    architecture = supernet.architecture.keeping(op for op in operations if (op.stage, op.target) != (last, 1))
+    architecture = supernet.architecture.keeping(
+        op for op in operations if (op.stage, op.target) != (last, 1)
+    )
     assert architecture.output_levels == (0, 2)
     student = student_from(supernet, architecture).eval()
     with torch.no_grad():

@@ -42,7 +42,9 @@ def test_costs_of_published_networks(name, params, gmacs, gmacs_without_head):
 
 @pytest.mark.parametrize(("name", "params"), [("sd-hrnet-cofw", 1.055), ("sd-hrnet-wflw", 1.323)])
 def test_params_without_head(name, params):
-    assert count(build_network(name).network, 256).params_without_head / 1e6 == pytest.approx(params, abs=5e-4)
+    assert count(build_network(name).network, 256).params_without_head / 1e6 == pytest.approx(
+        params, abs=5e-4
+    )
 
 
 @pytest.mark.parametrize("name", network_names())
@@ -102,7 +104,9 @@ def slow_transform(layers, x):
 def test_an_lsff_block_is_equation_1(lively_supernet):
     """Y = E(ReLU(sum_j a_j T_j(X_j))) for the middle level: from above, from itself, from below."""
     rng = np.random.default_rng(0)
-    sources = {level: rng.normal(size=(width, 16 >> level, 16 >> level)) for level, width in enumerate((6, 10, 14))}
+    sources = {
+        level: rng.normal(size=(width, 16 >> level, 16 >> level)) for level, width in enumerate((6, 10, 14))
+    }
     total = 0.0
     for source, x in sources.items():
         op = Operation(3, 1, source)

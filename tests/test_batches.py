@@ -1,0 +1,141 @@
+"""Augmented batches: geometry against the image itself, seeds, masks."""
+
+import numpy as np
+import pytest
+import torch
+
+from slimalign.compress.batches import MEAN, STD, TrainingFaces, masked, normalised, seeded
+from slimalign.compress.data.cache import cached_faces, wide_crop_rule
+from slimalign.compress.data.sample import Sample
+from slimalign.compress.recipe import AugmentRecipe, MaskRecipe
+from slimalign.runtimes.crop import CropRule, tight_box, transform_points
+from slimalign.runtimes.schemes import AFLW
+
+SIZE = 64
+CPU = torch.device("cpu")
+
+
+def dotted_sample(seed: int, coloured: int) -> Sample:
+    """19 points on grey; the point ``coloured`` is a bright blob, so that it can be found again."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(80, 220, (19, 2))
+    grid = np.arange(300)
+    blob = np.exp(
+        -((grid[None] - points[coloured, 0]) ** 2 + (grid[:, None] - points[coloured, 1]) ** 2) / 60
+    )
+    image = (40 + 200 * blob[..., None] * np.ones(3)).astype(np.uint8)
+    return Sample(f"dots-{seed}-{coloured}", lambda: image, tight_box(points), points, np.zeros(19, bool))
+
+
+def faces(samples, folder, **augment):
+    cache = cached_faces(samples, SIZE, folder)
+    return TrainingFaces(cache, AFLW, SIZE, 1.25, AugmentRecipe(colour=0, **augment), CPU)
+
+
+def pixels(images):
+    """Normalised images back to 0..255, (N, H, W, 3)."""
+    return (images.permute(0, 2, 3, 1).numpy() * np.array(STD) + np.array(MEAN)) * 255
+
+
+def blob_centre(image):
+    weights = np.clip(image[..., 0] - 60, 0, None)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    return np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
+
+
+def test_points_move_with_the_picture(tmp_path):
+    """Under scale, rotation, shift and flip, each landmark stays on its blob; mirrored ones change names."""
+    samples = [dotted_sample(seed, coloured=seed % 19) for seed in range(40)]
+    turned = faces(samples, tmp_path, shift=0.05, rotation_probability=1.0)
+    rng = seeded(0)
+    order = torch.randperm(40, generator=seeded(0)).tolist()
+    batch = next(turned.batches(40, rng))
+    renamed = 0
+    for row, index in enumerate(order):
+        picture = pixels(batch.images)[row]
+        if picture.max() < 150:
+            continue  # the blob was moved out of the crop
+        centre = blob_centre(picture)
+        own, mirrored = index % 19, int(AFLW.flip_indices[index % 19])
+        distances = {name: np.abs(batch.points[row, name].numpy() - centre).max() for name in (own, mirrored)}
+        inside = centre.min() > 6 and centre.max() < SIZE - 6
+        if inside:
+            assert min(distances.values()) < 0.6
+            renamed += distances[mirrored] < distances[own]
+    assert 5 < renamed < 35
+
+
+def test_without_augmentation_the_crop_is_the_devices(tmp_path):
+    sample = dotted_sample(3, coloured=8)
+    still = faces([sample], tmp_path, scale=0, rotation=0, flip=0, shift=0)
+    batch = next(still.batches(1, seeded(1)))
+    rule = CropRule(SIZE, 1.25)
+    expected = transform_points(sample.points, rule.matrix(sample.box))
+    np.testing.assert_allclose(batch.points[0].numpy(), expected, atol=1e-3)
+    difference = np.abs(pixels(batch.images)[0] - rule.crop(sample.load(), sample.box).astype(float))
+    assert np.median(difference) < 2
+
+
+def test_batches_depend_on_the_seed_alone(tmp_path):
+    samples = [dotted_sample(seed, 0) for seed in range(8)]
+    made = faces(samples, tmp_path)
+    first, again = (list(made.batches(3, seeded("run", 7))) for _ in range(2))
+    assert len(first) == 2  # the last incomplete batch is left out
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.points, b.points)
+    other = next(made.batches(3, seeded("run", 8)))
+    assert not torch.equal(first[0].images, other.images)
+
+
+def test_two_processes_share_each_batch(tmp_path):
+    samples = [dotted_sample(seed, 0) for seed in range(8)]
+    made = faces(samples, tmp_path)
+    whole = next(made.batches(4, seeded(2)))
+    halves = [next(made.batches(2, seeded(2), rank, world=2)) for rank in range(2)]
+    torch.testing.assert_close(torch.cat([half.points for half in halves]), whole.points)
+
+
+def test_the_cache_is_read_again_and_never_mixed_up(tmp_path):
+    loads = []
+    plain = dotted_sample(0, 0)
+    counting = Sample("a", lambda: loads.append(1) or plain.load(), plain.box, plain.points, plain.occluded)
+    cached_faces([counting], SIZE, tmp_path)
+    cached_faces([counting], SIZE, tmp_path)
+    assert len(loads) == 1
+    cached_faces([counting], 2 * SIZE, tmp_path)
+    assert len(loads) == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_wide_crop_has_room_for_scale_and_rotation():
+    # Half the diagonal of the largest crop, 1.25 x 1.25 of the box, against half a wide crop.
+    rule = wide_crop_rule(128)
+    assert rule.box_scale * 1.005 >= 1.25 * 1.25 * 2**0.5
+    assert rule.size / rule.box_scale >= 1.25 * 128 / 1.25
+
+
+def test_normalised_by_hand():
+    grey = torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)
+    expected = [(0.2 - mean) / std for mean, std in zip(MEAN, STD, strict=True)]
+    np.testing.assert_allclose(normalised(grey)[0, :, 1, 1].numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("area", [(0.02, 0.1), (0.3, 0.3)])
+def test_masks_cover_the_area_asked_for(area):
+    images = torch.ones(400, 3, 40, 40)
+    hidden = (
+        (masked(images, MaskRecipe(probability=0.5, area=area), seeded(0)) == 0).float().mean(dim=(1, 2, 3))
+    )
+    share = (hidden > 0).float().mean().item()
+    assert 0.4 < share < 0.6
+    covered = hidden[hidden > 0]
+    assert area[0] - 0.03 <= covered.min()
+    assert covered.max() <= area[1] + 0.03
+
+
+def test_each_student_gets_a_mask_of_its_own():
+    images, rng = torch.ones(50, 3, 32, 32), seeded(4)
+    first, second = (masked(images, MaskRecipe(), rng) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert images.min() == 1  # the clean images are left for the teacher

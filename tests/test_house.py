@@ -1,0 +1,154 @@
+"""The house's own rules: floors, packaging, imports, the command line's face."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {"runtimes": 1, "targets": 1, "compress": 2, "benchmarks": 3, "export": 4}
+ROOF = 5
+
+
+def sources(folder):
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if not path.is_symlink())
+
+
+def imported(path):
+    """Every slimalign module that a file imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_imports_go_down_only(folder):
+    for path in sources(folder):
+        for name in imported(path):
+            if not name.startswith("slimalign"):
+                continue
+            top = (name.split(".") + [""])[1]
+            assert top in FLOORS, f"{path} imports the roof: {name}"
+            assert FLOORS[top] <= FLOORS[folder], f"{path} imports upwards: {name}"
+            assert (folder, top) != ("runtimes", "targets"), f"{path} imports targets"
+
+
+@pytest.mark.parametrize("folder", ["runtimes", "targets", "compress/data"])
+def test_the_ground_floor_and_the_data_never_import_torch(folder):
+    for path in sources(folder):
+        assert not {name for name in imported(path) if name.split(".")[0] in ("torch", "lightning_fabric")}, (
+            path
+        )
+
+
+def test_importing_what_runs_on_a_device_loads_neither_torch_nor_pydantic():
+    code = (
+        "import sys, slimalign.runtimes.aligner, slimalign.runtimes.opening, slimalign.compress.data.splits;"
+        "print([m for m in ('torch', 'pydantic', 'onnxruntime', 'matplotlib', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_folder_of_the_house_is_imported_by_its_bare_name():
+    import slimalign.compress.data.splits
+    import slimalign.runtimes.aligner  # noqa: F401
+
+    assert not set(FLOORS) & {name.split(".")[0] for name in sys.modules}
+
+
+def listed_packages():
+    text = (ROOT / "pyproject.toml").read_text()
+    block = re.search(r"^packages = \[(.*?)\]", text, re.S | re.M).group(1)
+    return set(re.findall(r'"(slimalign[\w.]*)"', block))
+
+
+def test_every_package_is_listed():
+    found = {"slimalign"}
+    for folder in (*FLOORS, "recipes"):
+        for init in (ROOT / folder).rglob("__init__.py"):
+            found.add(".".join(["slimalign", *init.parent.relative_to(ROOT).parts]))
+    assert found == listed_packages()
+
+
+def test_the_wheel_holds_every_module_and_the_data(tmp_path):
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in (*FLOORS, "recipes"):
+        for path in sources(folder):
+            assert f"slimalign/{path.relative_to(ROOT)}" in names
+    assert {"slimalign/py.typed", "slimalign/recipes/demo.toml"} <= names
+    assert "slimalign/compress/networks/published_students.json" in names
+    assert {name.split("/")[0] for name in names} == {
+        "slimalign",
+        next(n for n in names if "dist-info" in n).split("/")[0],
+    }
+
+
+def slimalign(*args):
+    return subprocess.run([sys.executable, "-m", "slimalign", *args], capture_output=True, text=True)
+
+
+COMMANDS = ("demo", "run", "slim", "export", "eval", "bench", "pick", "report", "predict", "profile")
+
+
+def test_every_command_has_help_with_an_example():
+    import typer.testing
+
+    from slimalign.cli import app
+
+    runner = typer.testing.CliRunner()
+    assert all(name in runner.invoke(app, ["--help"]).output for name in COMMANDS)
+    for name in COMMANDS:
+        assert f"slimalign {name}" in runner.invoke(app, [name, "--help"]).output, name
+
+
+def test_profile_prints_one_json_document():
+    done = slimalign("profile", "sd-hrnet-wflw", "--json")
+    document = json.loads(done.stdout)
+    assert (document["landmarks"], document["input"]) == (98, [256, 256])
+    assert round(document["params_without_head"] / 1e6, 3) == 1.323
+    assert round(document["macs"] / 1e9, 3) == 0.711
+
+
+@pytest.mark.parametrize(
+    ("args", "fault"),
+    [
+        (("profile", "hrnet-w81"), "did you mean hrnet-w18?"),
+        (("run", "nowhere.toml"), "nowhere.toml: no such recipe"),
+        (("run", "recipes/faces300w_cpu.toml", "--out", "{tmp}/run"), "give it with --data"),
+        (("eval", "nowhere", "--data", "."), "nowhere: not a bundle"),
+        (("export", "nowhere"), "nowhere: neither a finished run nor a PyTorch bundle"),
+        (("slim", "nowhere", "--max-gmacs", "1"), "nowhere: not a run folder"),
+        (("slim", "nowhere"), "give either --threshold, or --max-gmacs"),
+        (("pick", "nowhere.jsonl"), "nowhere.jsonl: no such results file"),
+        (("predict",), "give a photo, or --boxes"),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_line(args, fault, tmp_path):
+    done = slimalign(*(arg.format(tmp=tmp_path) for arg in args))
+    assert done.returncode == 2
+    assert fault in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

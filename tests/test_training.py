@@ -1,0 +1,238 @@
+"""Training: schedules, checkpoints, survival of a kill, refusal of NaN, the recipe's faults."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from slimalign.compress.recipe import Schedule, read_recipe
+from slimalign.compress.training import learning_rate
+from slimalign.runtimes.errors import UserError
+
+TINY = """
+name = "tiny"
+loss = "softmax"
+decoder = "local-softmax"
+{extra}
+
+[data]
+format = "drawn"
+drawn = {{ train = 24, val = 4, test = 4, size = 64 }}
+
+[input]
+size = 32
+
+[teacher]
+epochs = 2
+batch = 8
+learning_rate = {{ kind = "one-cycle", peak = {peak} }}
+
+[search]
+widths = [8, 12]
+stem_width = 8
+stage_count = 3
+encoders = 1
+epochs = 3
+batch = 8
+learning_rate = {{ kind = "one-cycle", peak = 2e-3 }}
+factor_learning_rate = 3e-2
+sparsity = 1e-2
+
+[slim]
+max_params = 6000
+
+[distil]
+epochs = 3
+batch = 8
+learning_rate = {{ kind = "one-cycle", peak = 1e-3 }}
+ensemble_weight = 0.5
+teacher_weight = 1.0
+
+[export]
+formats = []
+"""
+
+
+def write_recipe(folder, extra="", peak="1e-3"):
+    path = folder / "tiny.toml"
+    path.write_text(TINY.format(extra=extra, peak=peak))
+    return path
+
+
+def slimalign(*args, **kwargs):
+    command = [sys.executable, "-m", "slimalign", *map(str, args)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        **kwargs,
+    )
+
+
+def finished(process):
+    output, _ = process.communicate(timeout=600)
+    return process.returncode, output
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
+    """kill -9 in the middle of three stages; on one thread the weights are equal to the last bit."""
+    recipe = write_recipe(tmp_path)
+    status, output = finished(slimalign("run", recipe, "--out", tmp_path / "whole"))
+    assert status == 0, output
+    for stage in ("teacher", "supernet", "distilled"):
+        broken = slimalign("run", recipe, "--out", tmp_path / "broken")
+        checkpoint = tmp_path / "broken" / stage / "checkpoint.safetensors"
+        while not checkpoint.exists() and broken.poll() is None:
+            time.sleep(0.005)
+        broken.send_signal(signal.SIGKILL)
+        assert finished(broken)[0] == -signal.SIGKILL
+    status, output = finished(slimalign("run", recipe, "--out", tmp_path / "broken"))
+    assert status == 0, output
+    for stage in ("teacher", "supernet", "distilled"):
+        whole, broken = (
+            read_checkpoint(tmp_path / run / stage / "checkpoint.safetensors") for run in ("whole", "broken")
+        )
+        assert whole.weights.keys() == broken.weights.keys()
+        assert all(torch.equal(whole.weights[name], broken.weights[name]) for name in whole.weights)
+        with open(tmp_path / "broken" / stage / "log.csv") as file:
+            assert [float(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, whole.epoch + 1))
+
+
+def test_a_loss_that_explodes_stops_with_a_clear_word(tmp_path):
+    status, output = finished(
+        slimalign("run", write_recipe(tmp_path, peak="1e30"), "--out", tmp_path / "run")
+    )
+    assert status == 2
+    assert "slimalign: teacher: " in output
+    assert "the last good checkpoint is kept, lower the learning rate" in output
+    assert "Traceback" not in output
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path):
+    recipe = write_recipe(tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "recipe.json").write_text(read_recipe(recipe).model_copy(update={"seed": 7}).model_dump_json())
+    status, output = finished(slimalign("run", recipe, "--out", folder))
+    assert status == 2
+    assert "begun with another recipe (seed differ)" in output.replace("\n", " ")
+
+
+def some_checkpoint(epoch):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
+    network(torch.randn(2, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    return network, Checkpoint(
+        epoch, network.state_dict(), [optimizer.state_dict()], [{"epoch": 1.0, "nme": 3.25}]
+    )
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path):
+    path = tmp_path / "deep" / "checkpoint.safetensors"
+    network, saved = some_checkpoint(3)
+    save_checkpoint(path, saved)
+    found = read_checkpoint(path)
+    assert (found.epoch, found.history) == (3, [{"epoch": 1.0, "nme": 3.25}])
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.5)
+    optimizer.load_state_dict(found.optimizers[0])
+    before, after = saved.optimizers[0], optimizer.state_dict()
+    # JSON has no tuples: Adam's betas come back as a list.
+    assert before["param_groups"] == [
+        group | {"betas": tuple(group["betas"])} for group in after["param_groups"]
+    ]
+    for key, state in before["state"].items():
+        assert all(torch.equal(state[name], after["state"][key][name]) for name in state)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
+    """A real full disk: /dev/full cannot stand in for a file to rename, so a small quota on file size does."""
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, some_checkpoint(1)[1])
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import torch; from pathlib import Path\n"
+        "from slimalign.compress.checkpoint import Checkpoint, save_checkpoint\n"
+        "from slimalign.runtimes.errors import UserError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: save_checkpoint(Path(sys.argv[1]), Checkpoint(2, {'w': torch.zeros(10000)}, [], []))\n"
+        "except UserError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert "the last good one is kept" in done.stdout
+    assert read_checkpoint(path).epoch == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, some_checkpoint(1)[1])
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors: not a readable safetensors file"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "fault"),
+    [
+        ({"weight": torch.full((1, 2), torch.nan), "bias": torch.zeros(1)}, "weight holds NaN"),
+        ({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, "not the weights of this network"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(weights, fault):
+    with pytest.raises(UserError, match=f"somewhere: {fault}"):
+        load_weights(nn.Linear(2, 1), weights, "somewhere")
+
+
+def test_the_papers_schedule():
+    paper = Schedule(kind="steps", peak=1e-4, milestones=(40, 50))
+    assert [learning_rate(paper, e, 60) for e in (0, 39.9, 40, 49.9, 50, 59)] == pytest.approx(
+        [1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6]
+    )
+
+
+@given(st.floats(0, 29.99))
+def test_one_cycle_stays_below_its_peak(epoch):
+    assert 0 < learning_rate(Schedule(kind="one-cycle", peak=2e-3), epoch, 30) <= 2e-3
+
+
+def test_one_cycle_peaks_after_the_warm_up():
+    schedule = Schedule(kind="one-cycle", peak=1.0)
+    assert learning_rate(schedule, 3, 30) == pytest.approx(1.0)
+    assert learning_rate(schedule, 16.5, 30) == pytest.approx(0.5)
+    assert learning_rate(schedule, 30, 30) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('name = "tiny"', "", "name: Field required"),
+        ("size = 32", "size = 50", "input.size = 50, must be a multiple of 32"),
+        ("max_params = 6000", "", "give either threshold, or max_gmacs"),
+        ("max_params = 6000", "max_params = 6000\nthreshold = 0.1", "give either threshold, or max_gmacs"),
+        ("epochs = 2", "epochs = -2", "teacher.epochs = -2: Input should be greater than 0"),
+        ("sparsity = 1e-2", "sparsity = nan", "search.sparsity"),
+        ('kind = "one-cycle", peak = 1e-3', 'kind = "cosine", peak = 1e-3', "learning_rate.kind = cosine"),
+        ("[slim]", "[slim", "not valid TOML"),
+        ("sparsity", "sparcity", "search"),
+    ],
+)
+def test_faults_in_a_recipe_name_file_entry_and_value(tmp_path, old, new, fault):
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UserError) as error:
+        read_recipe(path)
+    assert str(path) in str(error.value)
+    assert fault in str(error.value)
+    assert "\n" not in str(error.value)
