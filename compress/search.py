@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from slimalign.compress.batches import Batch
 from slimalign.compress.losses import GroundTruthLoss, sparsity
 from slimalign.compress.networks.supernet import HRSuperNet
-from slimalign.compress.recipe import Schedule, SearchRecipe
+from slimalign.compress.recipe import SearchRecipe
 from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
 
@@ -34,13 +34,15 @@ def search(
         return loss(module(batch.images).float(), batch.points) + recipe.sparsity * sparsity(supernet.factors)
 
     weight_optimizer = trainer.adam(weights, recipe.weight_decay)
-    constant = Schedule(kind="steps", peak=recipe.factor_learning_rate)
+    # The paper leaves the factors' schedule open. Theirs falls with the weights', so that the weights can still
+    # follow the factors' last steps.
+    schedule = recipe.learning_rate.model_copy(update={"peak": recipe.factor_learning_rate})
     trainer.run(
         Stage(
             name="supernet",
             network=supernet,
             passes=[
-                TrainingPass("factors", batch_loss, trainer.adam(factors), factors, constant),
+                TrainingPass("factors", batch_loss, trainer.adam(factors), factors, schedule),
                 TrainingPass("weights", batch_loss, weight_optimizer, weights, recipe.learning_rate),
             ],
             epochs=recipe.epochs,

@@ -35,7 +35,7 @@ def test_imports_go_down_only(folder):
         for name in imported(path):
             if not name.startswith("slimalign"):
                 continue
-            top = (name.split(".") + [""])[1]
+            top = name.removeprefix("slimalign").lstrip(".").split(".")[0]
             assert top in FLOORS, f"{path} imports the roof: {name}"
             assert FLOORS[top] <= FLOORS[folder], f"{path} imports upwards: {name}"
             assert (folder, top) != ("runtimes", "targets"), f"{path} imports targets"
@@ -91,7 +91,7 @@ def test_the_wheel_holds_every_module_and_the_data(tmp_path):
         str(tmp_path),
         str(ROOT),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -100,14 +100,13 @@ def test_the_wheel_holds_every_module_and_the_data(tmp_path):
             assert f"slimalign/{path.relative_to(ROOT)}" in names
     assert {"slimalign/py.typed", "slimalign/recipes/demo.toml"} <= names
     assert "slimalign/compress/networks/published_students.json" in names
-    assert {name.split("/")[0] for name in names} == {
-        "slimalign",
-        next(n for n in names if "dist-info" in n).split("/")[0],
-    }
+    assert len({name.split("/")[0] for name in names}) == 2  # slimalign and its dist-info
 
 
 def slimalign(*args):
-    return subprocess.run([sys.executable, "-m", "slimalign", *args], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "slimalign", *args], check=False, capture_output=True, text=True
+    )
 
 
 COMMANDS = ("demo", "run", "slim", "export", "eval", "bench", "pick", "report", "predict", "profile")

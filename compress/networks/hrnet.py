@@ -129,6 +129,10 @@ class HRNet(nn.Module):
             source = widths[level]
         self.head = HeatmapHead(sum(widths), sum(widths), landmarks)
         initialise(self)
+        for module in self.modules():
+            if isinstance(module, (Bottleneck, BasicBlock)):
+                # Every block starts as its shortcut, so that a deep network learns from the first step.
+                nn.init.zeros_(module.body[-1].weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4)."""

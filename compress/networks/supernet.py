@@ -152,9 +152,11 @@ def block_key(stage: int, level: int) -> str:
 
 
 def initialise(network: nn.Module) -> None:
-    """He's initialisation for convolutions, ones and zeros for batch norms."""
-    for module in network.modules():
+    """He's initialisation for convolutions; the heatmaps start near zero, as flat distributions."""
+    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            if name == "head.heatmaps":
+                nn.init.normal_(module.weight, std=0.001)
