@@ -44,12 +44,17 @@ def evaluate_normalisers(
     normalisers: Sequence[str] = NORMALISERS,
     progress: Progress | None = None,
 ) -> Mapping[str, Evaluation]:
-    """The evaluation under each of ``normalisers``, from one pass over ``samples``."""
+    """The evaluation under each of ``normalisers``, from one pass over ``samples``.
+
+    What ``summarise`` has against the data or a normaliser is raised before any image is run.
+    """
     if aligner.landmarks != scheme.count:
         raise UserError(
             f"bundle '{aligner.manifest.name}' finds {aligner.landmarks} points, the data has {scheme.count}"
             f" ({scheme.name}); give data of scheme '{aligner.manifest.scheme}'"
         )
+    for name in normalisers:
+        summarise(np.zeros((len(samples), scheme.count, 2)), samples, scheme, name)
     predicted = predict(aligner, samples, progress)
     return {name: summarise(predicted, samples, scheme, name) for name in normalisers}
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import cannot_be_written, lock
 from slimalign.runtimes.timing import Record
 
 
@@ -114,28 +115,48 @@ class Results:
 
 
 def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
-    """Add ``records`` to the results file, which is made where it is missing, in one write.
+    """Add ``records`` to the results file, all or none; it and its folder are made where they are missing.
 
-    Where an earlier writer was killed within a line, the new ones begin on a line of their own, so that
-    nothing but the cut line is lost.
+    A last line that an earlier writer was killed within is cut off, so that nothing but it is lost.
+    Raises UserError where the file cannot be written; what it held before is kept.
     """
     lines = [
         json.dumps({"kind": _KIND_OF[type(record)], **record.to_dict()}, allow_nan=False)
         for record in records
     ]
-    text = "".join(line + "\n" for line in lines).encode()
-    with Path(path).open("a+b", buffering=0) as file:
-        if _is_cut(file):
-            text = b"\n" + text
-        file.write(text)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            lock(file.fileno())
+            _append_lines(file, "".join(line + "\n" for line in lines).encode())
+    except OSError as error:
+        raise UserError(f"{path}: {cannot_be_written(error)}; nothing was added") from None
+
+
+def _append_lines(file: io.FileIO, text: bytes) -> None:
+    file.seek(0)
+    held = file.read()
+    start = held.rfind(b"\n") + 1
+    if _is_json(held[start:]):
+        start, text = len(held), b"\n" + text
+    file.truncate(start)
+    try:
+        while text:  # a raw write may be a short one
+            text = text[file.write(text) :]
         os.fsync(file.fileno())
+    except OSError:
+        file.truncate(start)
+        raise
 
 
-def _is_cut(file: io.FileIO) -> bool:
-    if file.seek(0, os.SEEK_END) == 0:
+def _is_json(line: bytes) -> bool:
+    """Whether ``line`` is whole: an object that is cut anywhere is not JSON."""
+    try:
+        json.loads(line)
+    except ValueError:
         return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
+    return True
 
 
 def read(path: str | Path) -> Results:
@@ -152,8 +173,6 @@ def read(path: str | Path) -> Results:
         for number, line in enumerate(text.split("\n"), start=1)
         if line.strip()
     ]
-    if text and not text.endswith("\n"):
-        raise UserError(_cut(f"{path}, line {text.count(chr(10)) + 1}"))
     return Results(
         latency=tuple(record for record in records if isinstance(record, Record)),
         accuracy=tuple(record for record in records if isinstance(record, AccuracyRecord)),

@@ -1,33 +1,43 @@
-"""How much of a training step goes into data: a real step against the same step on one fixed batch.
+"""How much of a training step goes into data: a real pass over the faces against one on a batch kept in memory.
 
 ``python -m slimalign.benchmarks.training_speed --size 128`` prints the ratio on drawn faces; ``--data`` takes a
-folder of 300W faces instead. Both kinds of step are timed in turns in one run.
+folder of 300W faces instead. The network is trained as a run trains it; real passes and passes on the kept
+batch take turns within that training.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import Progress
+from torch import Generator
 
-from slimalign.compress.batches import Batch, TrainingFaces, seeded
+from slimalign.compress.batches import Batch, TrainingFaces
 from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import Sample
 from slimalign.compress.data.splits import load_split
 from slimalign.compress.losses import SoftmaxLoss
-from slimalign.compress.networks.catalogue import build_network
-from slimalign.compress.recipe import AugmentRecipe
+from slimalign.compress.networks.catalogue import NamedNetwork, build_network
+from slimalign.compress.recipe import AugmentRecipe, Schedule, TrainingRecipe
+from slimalign.compress.supervised import train_supervised
+from slimalign.compress.training import Trainer
+from slimalign.compress.validation import ValidationFaces
+from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.schemes import W300
 
-FACES = 256
+FACES = 128
+BOX_SCALE = 1.25
 
 
 def main() -> None:
@@ -36,16 +46,15 @@ def main() -> None:
     options.add_argument("--network", default="sd-hrnet-300w")
     options.add_argument("--size", type=int, default=128)
     options.add_argument("--batch", type=int, default=16)
-    options.add_argument("--rounds", type=int, default=30)
+    options.add_argument("--rounds", type=int, default=5, help="passes of each kind")
+    options.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     options.add_argument("--data", type=Path)
     chosen = options.parse_args()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     samples = load_split("300w", chosen.data, "train").samples[:FACES] if chosen.data else drawn(FACES)
-    with tempfile.TemporaryDirectory() as folder:
-        cache = cached_faces(samples, chosen.size, Path(folder))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        faces = TrainingFaces(cache, W300, chosen.size, 1.25, AugmentRecipe(), device)
-        network = build_network(chosen.network, input_size=chosen.size).network.to(device).train()
-        real, fixed = step_times(network, faces, chosen.batch, chosen.rounds, device)
+    fabric = Fabric(accelerator="auto", devices=1, precision=chosen.precision)
+    named = build_network(chosen.network, landmarks=W300.count, input_size=chosen.size)
+    real, fixed = step_times(fabric, named, samples, chosen.batch, chosen.rounds)
     speed = fixed / real
     print(f"real {real:.1f} ms, fixed batch {fixed:.1f} ms a step: {speed:.3f}x as fast")  # noqa: T201
 
@@ -55,37 +64,22 @@ def drawn(number: int) -> list[Sample]:
     return drawn_samples(number, W300, seed=0)
 
 
-def step_times(
-    network: nn.Module, faces: TrainingFaces, batch: int, rounds: int, device: torch.device
-) -> tuple[float, float]:
-    """Median milliseconds of a step on fresh augmented batches, and on one batch kept in memory."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    loss = SoftmaxLoss(4, 1.0)
-    endless = _endless(faces, batch)
-    kept = next(endless)
+class AlternatingFaces(TrainingFaces):
+    """Training faces whose passes take turns: fresh augmented batches, then as often a batch of the first pass.
 
-    def step(data: Callable[[], Batch]) -> float:
-        began = time.perf_counter()
-        now = data()
-        with torch.autocast(device.type, torch.bfloat16):
-            heatmaps = network(now.images)
-        loss(heatmaps.float(), now.points).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return 1000 * (time.perf_counter() - began)
+    ``step_ms`` holds the mean milliseconds of a step for each pass, data, training and all.
+    """
 
-    for _ in range(3):
-        step(lambda: next(endless))
-    pairs = [(step(lambda: next(endless)), step(lambda: kept)) for _ in range(rounds)]
-    return statistics.median(real for real, _ in pairs), statistics.median(fixed for _, fixed in pairs)
+    step_ms: list[float]
 
-
-def _endless(faces: TrainingFaces, batch: int) -> Iterator[Batch]:
-    for epoch in count():
-        yield from faces.batches(batch, seeded("speed", epoch))
-
-
-if __name__ == "__main__":
-    main()
+    def batches(self, size: int, rng: Generator, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """One pass, of the kind whose turn it is."""
+        source = super().batches(size, rng, rank, world)
+        if not hasattr(self, "step_ms"):
+            self.step_ms, self._kept = [], next(source)
+        elif len(self.step_ms) % 2:
+            source = repeat(self._kept, self.steps(size, world))
+        began = self._now()
+        yield from source
+        # Here the trainer has asked for another batch, so its last step is done.
+        self.step_ms.append(1000 * (self._now() - began) / self.steps(size, world))

@@ -6,7 +6,7 @@ import torch
 from torch import Generator
 
 from slimalign.compress.networks.architecture import Architecture
-from slimalign.compress.slim import architecture_cost, largest_within
+from slimalign.compress.slim import CutCosts, largest_within
 from slimalign.runtimes.errors import UserError
 
 TOLERANCE = 0.03
@@ -20,11 +20,12 @@ def random_architecture(full: Architecture, macs: int, rng: Generator) -> Archit
 
     Operations are ranked at random where the search ranks them by importance; the cut is the same.
     """
-    operations = full.operations
+    operations, costs = full.operations, CutCosts(full)
     for _ in range(ATTEMPTS):
         order = torch.randperm(len(operations), generator=rng).tolist()
-        cut = largest_within(full, [operations[i] for i in order], lambda cost: cost.macs <= macs)
-        if architecture_cost(cut).macs >= (1 - TOLERANCE) * macs:
+        cut = largest_within(costs, [operations[i] for i in order], lambda size: size.macs <= macs)
+        # In an unlucky order the first way through from input to head is already too large.
+        if cut is not None and costs.of(cut).macs >= (1 - TOLERANCE) * macs:
             return cut
     raise UserError(
         f"no random architecture of {macs / 1e9:.3f} G multiply-adds found; choose another budget"

@@ -37,7 +37,8 @@ def normalised(images: Tensor) -> Tensor:
     """Pixels 0..255, (N, 3, S, S) of any dtype -> the networks' float32 input."""
     mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    scaled = images.float() * (1 / (255 * std)) - mean / std
+    scaled = images.float() * (1 / (255 * std))
+    scaled -= mean / std
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
@@ -111,14 +112,15 @@ class TrainingFaces:
         return torch.stack([gain, offset[:, None].expand(n, 3)], dim=2)
 
     def _cut(self, chosen: Tensor, matrices: Tensor, mirrored: Tensor, colours: Tensor) -> Batch:
-        wide = self._images[chosen].to(self._device, non_blocking=True)
+        # index_select copies whole images, seven times as fast as indexing with a tensor.
+        wide = self._images.index_select(0, chosen).to(self._device, non_blocking=True)
         matrices, colours = matrices.to(self._device), colours.to(self._device)
         size = self._input_size
         grid = torch.nn.functional.affine_grid(matrices, [len(chosen), 3, size, size], align_corners=False)
         images = torch.nn.functional.grid_sample(
             wide.permute(0, 3, 1, 2).float(), grid, mode="bilinear", align_corners=False
         )
-        images = (images * colours[:, :, :1, None] + colours[:, :, 1:, None]).clamp(0, 255)
+        images.mul_(colours[:, :, :1, None]).add_(colours[:, :, 1:, None]).clamp_(0, 255)
         return Batch(normalised(images), self._points_in_crop(chosen, matrices, mirrored))
 
     def _points_in_crop(self, chosen: Tensor, matrices: Tensor, mirrored: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import replacing
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,13 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file beside ``path`` and rename it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.part")
+    """Write a safetensors file beside ``path`` and rename it there; raises UserError where it cannot be written."""
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        safetensors.torch.save_file(copies, beside, dict(metadata))
-        os.replace(beside, path)
-    except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
-        kept = "the last good one is kept" if path.exists() else "there was none before"
-        raise UserError(
-            f"{path}: cannot be written ({error}); free some space and run again; {kept}"
-        ) from None
+    with replacing(path, kept="the last good one is kept") as beside:
+        try:
+            safetensors.torch.save_file(copies, beside, dict(metadata))
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

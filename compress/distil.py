@@ -16,7 +16,7 @@ from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
 
 PEER_NOISE = 0.01
-"""Noise on the second peer's first weights, as a share of each layer's spread."""
+"""Noise on the second peer's first weights where there are no masks, as a share of each layer's spread."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,37 @@ class Peers(nn.Module):
     def __init__(self, students: list[HRSuperNet]) -> None:
         super().__init__()
         self.students = nn.ModuleList(students)
+        self.members = students
 
     def forward(self, images: list[Tensor]) -> list[Tensor]:
         """One input (N, 3, S, S) a student -> one set of heatmaps a student."""
         return [student(x) for student, x in zip(self.students, images, strict=True)]
+
+
+@dataclass(frozen=True)
+class TripleLoss:
+    """Equation 4 for each student, summed: ground truth + l1 KD(ensemble || student) + l2 KD(teacher || student).
+
+    ``ensemble_weight`` is l1 and ``teacher_weight`` l2; a weight of 0 leaves its term out.
+    """
+
+    ground_truth: GroundTruthLoss
+    ensemble_weight: float
+    teacher_weight: float
+
+    def __call__(self, heatmaps: list[Tensor], points: Tensor, taught: Tensor | None) -> Tensor:
+        """``heatmaps``: one (N, K, H, W) a student; ``points`` (N, K, 2) in crop pixels; ``taught`` (N, K, H, W)."""
+        total = torch.stack([self.ground_truth(p, points) for p in heatmaps]).sum()
+        if self.ensemble_weight:
+            ensemble = torch.stack(heatmaps).mean(dim=0)
+            total = total + self.ensemble_weight * _divergences(ensemble, heatmaps)
+        if taught is not None and self.teacher_weight:
+            total = total + self.teacher_weight * _divergences(taught, heatmaps)
+        return total
+
+
+def _divergences(target: Tensor, heatmaps: list[Tensor]) -> Tensor:
+    return torch.stack([distillation_loss(target, p) for p in heatmaps]).sum()
 
 
 def distil(
@@ -68,38 +95,39 @@ def distil(
 ) -> list[HRSuperNet]:
     """Fine-tune copies of ``student`` by equation 4, weights only, and return them.
 
-    The masks are drawn apart for each student; the teacher sees the clean images.
+    The masks are drawn apart for each student; the teacher sees the clean images. All rows of the ablation
+    see the same faces in the same order.
     """
-    fabric = trainer.fabric
-    students = [copy.deepcopy(student)]
-    if switches.peer:
-        students.append(_peer_of(student, seeded(trainer.seed, "peer")))
-    peers = Peers(students)
+    device = trainer.fabric.device
+    peers = Peers(_students(student, switches, seeded(trainer.seed, "peer")))
     module = trainer.set_up(peers)
-    teacher = teacher.to(fabric.device).eval().requires_grad_(False)
+    teacher = teacher.to(device).eval().requires_grad_(False)
     parameters = [p for name, p in peers.named_parameters() if not name.endswith("factors")]
     optimizer = trainer.adam(parameters, recipe.weight_decay)
+    triple_loss = TripleLoss(
+        loss,
+        recipe.ensemble_weight if switches.peer else 0.0,
+        recipe.teacher_weight if switches.teacher else 0.0,
+    )
 
     def batch_loss(batch: Batch, rng: Generator) -> Tensor:
-        inputs = [_input(batch.images, recipe, switches, rng) for _ in students]
-        heatmaps = [p.float() for p in module(inputs)]
-        total = sum((loss(p, batch.points) for p in heatmaps), torch.zeros((), device=fabric.device))
-        if switches.peer:
-            ensemble = torch.stack(heatmaps).mean(dim=0)
-            total = total + recipe.ensemble_weight * _divergences(ensemble, heatmaps)
+        inputs = [
+            masked(batch.images, recipe.mask, rng) if switches.masks else batch.images for _ in peers.students
+        ]
+        taught = None
         if switches.teacher:
             with torch.no_grad():
                 taught = teacher(batch.images).float()
-            total = total + recipe.teacher_weight * _divergences(taught, heatmaps)
-        return total
+        return triple_loss([p.float() for p in module(inputs)], batch.points, taught)
 
     def validate() -> dict[str, float]:
-        nmes = [validation.nme(one, fabric.device) for one in students]
-        return {f"val_nme_{index}": nme for index, nme in enumerate(nmes, start=1)}
+        nmes = [validation.nme(one, device) for one in peers.students]
+        return {f"val_nme_{number}": nme for number, nme in enumerate(nmes, start=1)}
 
     trainer.run(
         Stage(
             name=switches.name,
+            seed_name="distil",
             network=peers,
             passes=[TrainingPass("train", batch_loss, optimizer, parameters, recipe.learning_rate)],
             epochs=recipe.epochs,
@@ -107,23 +135,19 @@ def distil(
             validate=validate,
         )
     )
+    return peers.members
+
+
+def _students(student: HRSuperNet, switches: Switches, rng: Generator) -> list[HRSuperNet]:
+    """One copy, or two peers. Both start alike, as in algorithm 1; their masks drive them apart.
+
+    Without masks they would stay one network, so that there the second starts with a little noise.
+    """
+    students = [copy.deepcopy(student) for _ in range(2 if switches.peer else 1)]
+    if switches.peer and not switches.masks:
+        with torch.no_grad():
+            for module in students[1].modules():
+                if isinstance(module, nn.Conv2d):
+                    noise = torch.randn(module.weight.shape, generator=rng).to(module.weight)
+                    module.weight += PEER_NOISE * module.weight.std() * noise
     return students
-
-
-def _peer_of(student: HRSuperNet, rng: Generator) -> HRSuperNet:
-    """A copy whose convolutions differ a little; without masks, equal peers would stay one network."""
-    peer = copy.deepcopy(student)
-    with torch.no_grad():
-        for module in peer.modules():
-            if isinstance(module, nn.Conv2d):
-                noise = torch.randn(module.weight.shape, generator=rng).to(module.weight)
-                module.weight += PEER_NOISE * module.weight.std() * noise
-    return peer
-
-
-def _input(images: Tensor, recipe: DistilRecipe, switches: Switches, rng: Generator) -> Tensor:
-    return masked(images, recipe.mask, rng) if switches.masks else images
-
-
-def _divergences(target: Tensor, heatmaps: list[Tensor]) -> Tensor:
-    return sum((distillation_loss(target, p) for p in heatmaps), torch.zeros((), device=target.device))

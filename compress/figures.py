@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,14 +45,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     from matplotlib import rc_context
 
-    beside = path.with_name(f".{path.name}.part")
     # An SVG would else carry the date and random identifiers, and differ on every run.
     metadata = {"Date": None} if path.suffix == ".svg" else {}
-    try:
-        with rc_context({"svg.hashsalt": "slimalign"}):
-            figure.savefig(beside, format=path.suffix[1:], dpi=DPI, metadata=metadata)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        reason = error.strerror or "it failed"
-        raise UserError(f"{path}: cannot be written ({reason}); give a path that can") from None
+    with replacing(path) as beside, rc_context({"svg.hashsalt": "slimalign"}):
+        figure.savefig(beside, format=path.suffix[1:], dpi=DPI, metadata=metadata)

@@ -90,7 +90,7 @@ class Schedule(_Part):
 
 
 class TrainingRecipe(_Part):
-    """Length of a stage of training, its batch size and its optimiser (Adam)."""
+    """Length of a stage of training, the batch size of one process, and its optimiser (Adam)."""
 
     epochs: PositiveInt
     batch: PositiveInt = 16
@@ -185,7 +185,7 @@ class Recipe(_Part):
     seed: int = 0
     loss: Literal["mse", "softmax"]
     decoder: DecoderName
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] = 0.01
     data: DataRecipe
     input: InputRecipe = InputRecipe()

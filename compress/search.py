@@ -40,6 +40,7 @@ def search(
     trainer.run(
         Stage(
             name="supernet",
+            seed_name="supernet",
             network=supernet,
             passes=[
                 TrainingPass("factors", batch_loss, trainer.adam(factors), factors, schedule),

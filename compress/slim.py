@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 
-from slimalign.compress.cost import Cost, count
+from slimalign.compress.cost import Cost, LayerCost, count
 from slimalign.compress.networks.architecture import Architecture, Operation
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.supernet import HRSuperNet, block_key, operation_key
 from slimalign.compress.recipe import SlimRecipe
 from slimalign.runtimes.errors import UserError
 
@@ -16,14 +18,63 @@ FLAT_SPREAD = 0.02
 """Factors whose 5 % and 95 % quantiles differ by less than this share of the median tell nothing apart."""
 
 
+class Size(NamedTuple):
+    """Parameters and multiply-adds of a network or of a part of one."""
+
+    params: int
+    macs: int
+
+
+class CutCosts:
+    """What any cut of one architecture costs: a sum over what it keeps, from one count of the whole."""
+
+    def __init__(self, full: Architecture) -> None:
+        self.full = full
+        self._parts = _sizes_of_parts(architecture_cost(full).layers)
+
+    def of(self, cut: Architecture) -> Size:
+        """Parameters and multiply-adds of ``cut``, which ``keeping`` made of the full architecture."""
+        kept = ["stem", "head.norm", "head.heatmaps"]
+        kept += [f"encoders.{block_key(*block)}" for block in cut.encoded_blocks]
+        kept += [f"transforms.{operation_key(op)}" for op in cut.operations]
+        sizes = [self._parts[name] for name in kept] + [self._hidden_layer(cut)]
+        factors = len(cut.operations)
+        return Size(factors + sum(size.params for size in sizes), sum(size.macs for size in sizes))
+
+    def _hidden_layer(self, cut: Architecture) -> Size:
+        """The head's first layer: its inputs are the channels of the levels that are left."""
+        whole, biases = self._parts["head.hidden"], self.full.hidden_width
+        channels, left = (sum(a.widths[i] for i in a.output_levels) for a in (self.full, cut))
+        return Size((whole.params - biases) // channels * left + biases, whole.macs // channels * left)
+
+
+def _sizes_of_parts(layers: Iterable[LayerCost]) -> defaultdict[str, Size]:
+    """Sizes by operation, block and layer of the head; an identity, which has no layer, costs nothing."""
+    sizes: defaultdict[str, Size] = defaultdict(lambda: Size(0, 0))
+    for layer in layers:
+        names = layer.name.split(".")
+        part = names[0] if names[0] == "stem" else ".".join(names[:2])
+        sizes[part] = Size(sizes[part].params + layer.params, sizes[part].macs + layer.macs)
+    return sizes
+
+
 def slimmed_architecture(supernet: HRSuperNet, recipe: SlimRecipe) -> Architecture:
-    """The architecture that is left of ``supernet`` by the recipe's threshold or budget."""
-    ranked = ranked_operations(supernet)
+    """The architecture that is left of ``supernet`` by the recipe's threshold or budget.
+
+    Raises UserError where nothing within the budget is a network.
+    """
+    full, ranked = supernet.architecture, ranked_operations(supernet)
     if recipe.threshold is not None:
-        return supernet.architecture.keeping(
-            op for op, importance in ranked if importance >= recipe.threshold
+        return full.keeping(op for op, importance in ranked if importance >= recipe.threshold)
+    costs, operations = CutCosts(full), [op for op, _ in ranked]
+    cut = largest_within(costs, operations, _budget(recipe))
+    if cut is None:
+        size = costs.of(_smallest_cut(full, operations))
+        raise UserError(
+            f"slim: no student meets the budget; the smallest has {size.params} parameters and "
+            f"{size.macs / 1e9:.3f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
         )
-    return largest_within(supernet.architecture, [op for op, _ in ranked], _budget(recipe))
+    return cut
 
 
 def ranked_operations(supernet: HRSuperNet) -> list[tuple[Operation, float]]:
@@ -42,44 +93,42 @@ def ranked_operations(supernet: HRSuperNet) -> list[tuple[Operation, float]]:
     return sorted(pairs, key=lambda pair: -pair[1])
 
 
-def _budget(recipe: SlimRecipe) -> Callable[[Cost], bool]:
-    def fits(cost: Cost) -> bool:
-        macs_fit = recipe.max_gmacs is None or cost.macs <= recipe.max_gmacs * 1e9
-        return macs_fit and (recipe.max_params is None or cost.params <= recipe.max_params)
+def _budget(recipe: SlimRecipe) -> Callable[[Size], bool]:
+    def fits(size: Size) -> bool:
+        macs_fit = recipe.max_gmacs is None or size.macs <= recipe.max_gmacs * 1e9
+        return macs_fit and (recipe.max_params is None or size.params <= recipe.max_params)
 
     return fits
 
 
 def largest_within(
-    architecture: Architecture, ranked: list[Operation], fits: Callable[[Cost], bool]
-) -> Architecture:
-    """The largest cut of ``architecture`` that ``fits``, keeping the first operations of ``ranked``.
+    costs: CutCosts, ranked: list[Operation], fits: Callable[[Size], bool]
+) -> Architecture | None:
+    """The largest cut that ``fits``, keeping the first operations of ``ranked``; None if none does.
 
     Keeping more operations never costs less, so the number to keep is found by bisection.
     """
-
-    def attempt(keep: int) -> Architecture | None:
-        try:
-            return architecture.keeping(ranked[:keep])
-        except UserError:
-            return None
-
     low, high, best = 1, len(ranked), None
     while low <= high:
         middle = (low + high) // 2
-        candidate = attempt(middle)
-        if candidate is None or fits(architecture_cost(candidate)):
+        candidate = _cut(costs.full, ranked[:middle])
+        if candidate is None or fits(costs.of(candidate)):
             best, low = candidate or best, middle + 1
         else:
             high = middle - 1
-    if best is None:
-        smallest = next(cut for cut in map(attempt, range(1, len(ranked) + 1)) if cut is not None)
-        cost = architecture_cost(smallest)
-        raise UserError(
-            f"slim: no student meets the budget; the smallest has {cost.params} parameters and "
-            f"{cost.macs / 1e9:.3f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
-        )
     return best
+
+
+def _cut(full: Architecture, operations: list[Operation]) -> Architecture | None:
+    try:
+        return full.keeping(operations)
+    except UserError:
+        return None
+
+
+def _smallest_cut(full: Architecture, ranked: list[Operation]) -> Architecture:
+    cuts = (_cut(full, ranked[:number]) for number in range(1, len(ranked) + 1))
+    return next(cut for cut in cuts if cut is not None)
 
 
 def architecture_cost(architecture: Architecture) -> Cost:

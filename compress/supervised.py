@@ -1,4 +1,4 @@
-"""Training one network on the ground truth alone: the teacher, and the first row of the ablation."""
+"""Training one network on the ground truth alone: the teacher, and architectures to compare."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from slimalign.compress.validation import ValidationFaces
 def train_supervised(
     trainer: Trainer,
     name: str,
+    seed_name: str,
     network: nn.Module,
     recipe: TrainingRecipe,
     loss: GroundTruthLoss,
@@ -30,6 +31,7 @@ def train_supervised(
     trainer.run(
         Stage(
             name=name,
+            seed_name=seed_name,
             network=network,
             passes=[TrainingPass("train", batch_loss, optimizer, parameters, recipe.learning_rate)],
             epochs=recipe.epochs,

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from slimalign.compress.batches import Batch, TrainingFaces, seeded
 from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
 from slimalign.compress.recipe import Schedule
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.files import write_text
 
 CHECK_EVERY = 20
@@ -52,10 +52,12 @@ class Stage:
     """One stage of training: everything that is saved and restored together.
 
     ``network`` holds all that is trained (two students, for instance); ``validate`` gives figures in
-    percent or of the factors, by name, after each epoch.
+    percent or of the factors, by name, after each epoch. Stages of one ``seed_name`` see the same faces in the
+    same order with the same augmentation, so that they can be compared.
     """
 
     name: str
+    seed_name: str
     network: nn.Module
     passes: Sequence[TrainingPass]
     epochs: int
@@ -68,7 +70,7 @@ class Trainer:
     """Runs stages in a run folder; a stage that was broken off goes on after its last whole epoch.
 
     Every random draw depends on seed, stage, epoch and pass alone, so an interrupted run ends with the
-    weights of an unbroken one.
+    weights of an unbroken one. A stage's ``batch`` is that of one process.
     """
 
     fabric: Fabric
@@ -93,6 +95,7 @@ class Trainer:
 
     def run(self, stage: Stage) -> list[dict[str, float]]:
         """Train ``stage`` to its end; the history holds one row of figures an epoch."""
+        self._check_batch(stage)
         path = self.folder / stage.name / "checkpoint.safetensors"
         history, first = self._restore(stage, path)
         task = self.progress.add_task(stage.name, total=stage.epochs * self._batches_an_epoch(stage))
@@ -113,6 +116,14 @@ class Trainer:
         self.progress.remove_task(task)
         return history
 
+    def _check_batch(self, stage: Stage) -> None:
+        needed = stage.batch * self.fabric.world_size
+        if len(self.faces) < needed:
+            raise UserError(
+                f"{stage.name}: batch = {stage.batch} on {self.fabric.world_size} processes needs {needed} faces, "
+                f"the training split has {len(self.faces)}; lower the batch in the recipe"
+            )
+
     def _batches_an_epoch(self, stage: Stage) -> int:
         return len(stage.passes) * self.faces.steps(stage.batch, self.fabric.world_size)
 
@@ -123,6 +134,9 @@ class Trainer:
         load_weights(stage.network, saved.weights, str(path))
         for one, state in zip(stage.passes, saved.optimizers, strict=True):
             one.optimizer.load_state_dict(state)
+        if self.fabric.is_global_zero:
+            # A kill between checkpoint and log leaves the log a row short.
+            _write_csv(path.with_name("log.csv"), saved.history)
         if saved.epoch < stage.epochs:
             self.progress.console.print(f"{stage.name}: goes on after epoch {saved.epoch} of {stage.epochs}")
         return saved.history, saved.epoch
@@ -134,8 +148,8 @@ class Trainer:
             parameter.requires_grad_(False)
         for parameter in one.trained:
             parameter.requires_grad_(True)
-        rng = seeded(self.seed, stage.name, epoch, one.name)
-        draws = seeded(self.seed, stage.name, epoch, one.name, self.fabric.global_rank)
+        rng = seeded(self.seed, stage.seed_name, epoch, one.name)
+        draws = seeded(self.seed, stage.seed_name, epoch, one.name, self.fabric.global_rank)
         steps = self.faces.steps(stage.batch, self.fabric.world_size)
         total = torch.zeros((), device=self.fabric.device)
         batches = self.faces.batches(stage.batch, rng, self.fabric.global_rank, self.fabric.world_size)
@@ -191,7 +205,7 @@ def _validated(stage: Stage) -> dict[str, float]:
     """The stage's figures; a network so broken that it has none stops the training as a bad loss does."""
     try:
         return stage.validate()
-    except UserError as error:
+    except NonFiniteError as error:
         raise _stopped(stage, str(error)) from None
 
 
@@ -219,7 +233,12 @@ def _write_csv(path: Path, history: list[dict[str, float]]) -> None:
 def _write_tensorboard(folder: Path, row: dict[str, float]) -> None:
     from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the main process logs
 
-    with SummaryWriter(str(folder)) as writer:
-        for name, value in row.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, int(row["epoch"]))
+    try:
+        with SummaryWriter(str(folder)) as writer:
+            for name, value in row.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, int(row["epoch"]))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); free some space and run again"
+        ) from None

@@ -13,10 +13,12 @@ from slimalign.compress.batches import normalised
 from slimalign.compress.data.sample import Sample
 from slimalign.runtimes.crop import CropRule, invert, transform_points
 from slimalign.runtimes.decode import decode
+from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import image_nmes
 from slimalign.runtimes.schemes import LandmarkScheme
 
 BATCH = 32
+NORMALISER = "inter-ocular"
 
 
 class ValidationFaces:
@@ -29,6 +31,9 @@ class ValidationFaces:
         self._rule = rule
         self._scheme = scheme
         self._decoder = decoder
+        for sample in samples:
+            if scheme.distances(sample.points[None], NORMALISER)[0] <= 0:
+                raise UserError(f"{sample.name}: its {NORMALISER} distance is 0; leave it out of the split")
         crops = np.stack([rule.crop(sample.load(), sample.box) for sample in samples])
         self.crops = torch.from_numpy(crops).permute(0, 3, 1, 2)
 
@@ -50,10 +55,10 @@ class ValidationFaces:
             ]
         )
 
-    def nme(self, network: nn.Module, device: torch.device, normaliser: str = "inter-ocular") -> float:
-        """Mean NME in percent."""
+    def nme(self, network: nn.Module, device: torch.device) -> float:
+        """Mean inter-ocular NME in percent."""
         truth = np.stack([sample.points for sample in self.samples])
-        return float(image_nmes(self.predict(network, device), truth, self._scheme, normaliser).mean())
+        return float(image_nmes(self.predict(network, device), truth, self._scheme, NORMALISER).mean())
 
     def _heatmaps(self, network: nn.Module, crops: Tensor, device: torch.device) -> Tensor:
         was_training = network.training

@@ -21,7 +21,7 @@ from slimalign.export.parity import ParityError, ParityReport, compare, torch_he
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import write_text
+from slimalign.runtimes.files import cannot_be_written, write_text
 
 Image = NDArray[np.uint8]
 
@@ -65,9 +65,7 @@ def write_bundle(
             f"{failed}: the {kind.name} file does not compute what PyTorch does: {error}"
         ) from None
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error}); free some space or give another place"
-        ) from error
+        raise UserError(f"{folder}: {cannot_be_written(error)}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Bundle(folder, bundle.manifest)
@@ -119,7 +117,7 @@ def _write_files(part: Path, subject: ExportSubject, kind: Format, manifest: Man
     files = {name: file_sha256(part / name) for name in names}
     tools = {tool: importlib.metadata.version(tool) for tool in ("slimalign", *kind.tools)}
     manifest = dataclasses.replace(manifest, model=names[0], files=files, tools=tools)
-    (part / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    write_text(part / MANIFEST_NAME, manifest.to_json())
     return read_bundle(part)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import NonFiniteError, UserError
 
 Floats = NDArray[np.floating]
 
@@ -31,10 +31,10 @@ def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Float
     - ``local-softmax``: the same over the spatial softmax; the score is the probability inside the window.
       For heatmaps that are logits.
 
-    Raises UserError for an unknown decoder or heatmaps that are not finite.
+    Raises UserError for an unknown decoder and NonFiniteError for heatmaps that are not finite.
     """
     if not np.isfinite(heatmaps).all():
-        raise UserError("the network's heatmaps hold NaN or infinite values; no points can be read from them")
+        raise NonFiniteError("the network's heatmaps hold NaN or infinite values; no points can be read from them")
     if decoder == "argmax-quarter":
         points, scores = _argmax_quarter(heatmaps)
     elif decoder == "local-mean":

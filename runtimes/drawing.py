@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import replacing
 from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]
@@ -72,7 +72,8 @@ def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 4) -> Image:
 def write_image(path: str | Path, image: Image) -> None:
     """Write ``image`` (H, W, 3) uint8 RGB in the format that the ending of ``path`` names.
 
-    It is written beside and renamed, so that a kill leaves no half a picture.
+    It is written beside and renamed, so that a kill leaves no half a picture. Raises UserError where the ending
+    names no format or the file cannot be written.
     """
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
@@ -82,6 +83,5 @@ def write_image(path: str | Path, image: Image) -> None:
         raise UserError(
             f"{path}: an image of shape {image.shape} cannot be written as {path.suffix}; use .png"
         )
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(encoded.tobytes())
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        beside.write_bytes(encoded.tobytes())

@@ -16,3 +16,7 @@ class CheckError(UserError):
     """A check that did not hold, such as a file that does not compute what PyTorch computes."""
 
     status = 1
+
+
+class NonFiniteError(UserError):
+    """A network whose output is NaN or infinite."""

@@ -39,7 +39,7 @@ STRIDE = 4
 
 Built = TypeVar("Built", bound=nn.Module)
 
-RECIPE_NAME = "recipe.json"
+RUN_NAME = "run.json"
 ARCHITECTURE_NAME = "architecture.json"
 BASELINES_NAME = "baselines.json"
 
@@ -57,19 +57,32 @@ class Distilled:
         """The student with the lower validation NME."""
         return self.students[self.val_nmes.index(min(self.val_nmes))]
 
+    @property
+    def named(self) -> dict[str, HRSuperNet]:
+        """The best student under the row's name, its peer as ``<row>-other``."""
+        others = [student for student in self.students if student is not self.best]
+        return {self.switches.name: self.best, **{f"{self.switches.name}-other": other for other in others}}
 
-def claim_folder(folder: Path, recipe: Recipe) -> None:
-    """Make ``folder`` the recipe's run folder, or go on with it; a folder of another recipe is refused."""
-    path = folder / RECIPE_NAME
-    text = recipe.model_dump_json(indent=1) + "\n"
+
+def claim_folder(folder: Path, recipe: Recipe, faces: Faces) -> None:
+    """Make ``folder`` the run folder of ``recipe`` on ``faces``, or go on with it.
+
+    A folder that was begun with another recipe or other faces is refused: its checkpoints would pass for
+    what they are not.
+    """
+    path = folder / RUN_NAME
+    new = {"recipe": recipe.model_dump(mode="json"), "faces": faces.fingerprint()}
     if not path.exists():
-        write_text(path, text)
+        if list(folder.glob("*/checkpoint.safetensors")):
+            raise UserError(f"{folder}: holds checkpoints but no {RUN_NAME}; give a new folder with --out")
+        write_text(path, json.dumps(new, indent=1) + "\n")
         return
-    old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
-    changed = [name for name in new if old.get(name) != new[name]]
+    old = json.loads(path.read_text(encoding="utf-8"))
+    changed = [f"recipe.{name}" for name in new["recipe"] if old["recipe"].get(name) != new["recipe"][name]]
+    changed += [f"faces.{name}" for name in new["faces"] if old["faces"].get(name) != new["faces"][name]]
     if changed:
         raise UserError(
-            f"{folder}: was begun with another recipe ({', '.join(changed)} differ); "
+            f"{folder}: was begun with another recipe or other faces ({', '.join(changed)} changed); "
             "give a new folder with --out, or delete this one"
         )
 
@@ -94,7 +107,10 @@ class Chain:
     def _training_faces(self, progress: Progress) -> TrainingFaces:
         task = progress.add_task("decoding train", total=len(self.faces.train))
         size = self.recipe.input.size
-        cache = cached_faces(self.faces.train, size, self.folder / "cache", lambda: progress.advance(task))
+        with self.fabric.rank_zero_first():
+            cache = cached_faces(
+                self.faces.train, size, self.folder / "cache", lambda: progress.advance(task)
+            )
         progress.remove_task(task)
         return TrainingFaces(
             cache, self.faces.scheme, size, self.rule.box_scale, self.recipe.augment, self.fabric.device
@@ -112,7 +128,9 @@ class Chain:
     def teacher(self) -> HRNet:
         """The teacher, trained on the ground truth."""
         network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count, self.recipe.teacher.width))
-        train_supervised(self._trainer, "teacher", network, self.recipe.teacher, self._loss, self.validation)
+        train_supervised(
+            self._trainer, "teacher", "teacher", network, self.recipe.teacher, self._loss, self.validation
+        )
         return network
 
     def supernet(self) -> HRSuperNet:
@@ -125,7 +143,8 @@ class Chain:
     def student(self, supernet: HRSuperNet) -> HRSuperNet:
         """The dense student that is left of the supernet; its architecture is saved in the run folder."""
         architecture = slimmed_architecture(supernet, self.recipe.slim)
-        write_text(self.folder / ARCHITECTURE_NAME, architecture.model_dump_json(indent=1) + "\n")
+        if self.fabric.is_global_zero:
+            write_text(self.folder / ARCHITECTURE_NAME, architecture.model_dump_json(indent=1) + "\n")
         return student_from(supernet, architecture).to(self.fabric.device)
 
     def distilled(self, student: HRSuperNet, teacher: HRNet) -> list[Distilled]:
@@ -151,12 +170,13 @@ class Chain:
             rng = seeded(self.recipe.seed, "baseline", number)
             name = f"random-{number}"
             nmes[name] = self._from_scratch(f"baseline-{name}", random_architecture(full, macs, rng), recipe)
-        write_text(self.folder / BASELINES_NAME, json.dumps(nmes, indent=1) + "\n")
+        if self.fabric.is_global_zero:
+            write_text(self.folder / BASELINES_NAME, json.dumps(nmes, indent=1) + "\n")
         return nmes
 
     def _from_scratch(self, name: str, architecture: Architecture, recipe: BaselineRecipe) -> float:
         network = self._seeded("baseline", lambda: HRSuperNet(architecture))
-        train_supervised(self._trainer, name, network, recipe, self._loss, self.validation)
+        train_supervised(self._trainer, name, "baseline", network, recipe, self._loss, self.validation)
         return self.nme(network)
 
     def _seeded(self, name: str, build: Callable[[], Built]) -> Built:
@@ -168,12 +188,12 @@ class Chain:
 
 def supernet_of(folder: Path) -> tuple[Recipe, HRSuperNet]:
     """The recipe and the searched supernet of a run; raises UserError where the run has not come so far."""
-    recipe_path, weights = folder / RECIPE_NAME, folder / "supernet" / "checkpoint.safetensors"
-    if not recipe_path.is_file():
+    path, weights = folder / RUN_NAME, folder / "supernet" / "checkpoint.safetensors"
+    if not path.is_file():
         raise UserError(
-            f"{folder}: not a run folder, it holds no {RECIPE_NAME}; give one made by 'slimalign run'"
+            f"{folder}: not a run folder, it holds no {RUN_NAME}; give one made by 'slimalign run'"
         )
-    recipe = Recipe.model_validate_json(recipe_path.read_text(encoding="utf-8"))
+    recipe = Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["recipe"])
     saved = read_checkpoint(weights)
     if saved is None or saved.epoch < recipe.search.epochs:
         raise UserError(f"{folder}: its search is not finished; run the recipe again first")

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from slimalign.extras import missing_extra
 from slimalign.runtimes.errors import UserError
+from slimalign.showing import accuracy_lines, print_json, remark, say, shown_progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,39 +30,41 @@ FormatOption = Annotated[
 ]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without faces that cannot be used.")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Results file that records are added to.")]
+ResultsArgument = Annotated[Path, typer.Argument(help="Results file of bench and eval.")]
+NormaliserOption = Annotated[
+    str, typer.Option("--normaliser", help="inter-ocular, inter-pupil, box or diagonal.")
+]
+JudgedSplitOption = Annotated[
+    str, typer.Option("--split", help="Split of the NME; choices are made on val, not on test.")
+]
+ProtocolOption = Annotated[
+    Optional[str], typer.Option("--protocol", help="Only latency by this protocol, as kernel-1-reference.")
+]
+TargetOption = Annotated[Optional[str], typer.Option("--target", help="Only latency on this target.")]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: status 0 done, 1 a check did not hold, 2 a mistake in what the user gave."""
     try:
-        app()
+        app(arguments)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(f"slimalign: {error}")
-        sys.exit(error.status)
+        _end(error)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        _end(missing)
 
 
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """Progress with time left, on standard error so that standard output stays clean."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True, soft_wrap=True)) as progress:
-        yield progress
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on standard output; a value that is not finite is an error, never printed."""
-    print(json.dumps(document, indent=1, allow_nan=False))  # noqa: T201
+def _end(error: UserError) -> None:
+    remark(f"slimalign: {error}")
+    sys.exit(error.status)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("slimalign-demo"),
+    as_json: JsonOption = False,
 ) -> None:
     """The whole chain on drawn faces, in minutes.
 
@@ -80,7 +73,7 @@ def demo(
     from importlib import resources
 
     with resources.as_file(resources.files("slimalign.recipes") / "demo.toml") as recipe:
-        _run(recipe, None, out, skip_bad=False, devices=1, as_json=False)
+        run(recipe, None, out, as_json=as_json)
 
 
 @app.command()
@@ -89,39 +82,35 @@ def run(
     data: DataOption = None,
     out: Annotated[Optional[Path], typer.Option(help="Run folder; default runs/<recipe's name>.")] = None,
     skip_bad: SkipBadOption = False,
-    devices: Annotated[int, typer.Option(help="Processes or GPUs to train on.")] = 1,
+    devices: Annotated[int, typer.Option(help="Processes or GPUs of a machine to train on.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines to train on.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Train, search, slim, distil, export and measure by a recipe; run it again to go on after a break.
 
     Example: `slimalign run recipes/faces300w_cpu.toml --data path/to/faces300w`
     """
-    _run(recipe, data, out, skip_bad, devices, as_json)
-
-
-def _run(
-    recipe_path: Path, data: Path | None, out: Path | None, skip_bad: bool, devices: int, as_json: bool
-) -> None:
     from dataclasses import asdict
 
-    from slimalign.compress.recipe import read_recipe
-    from slimalign.making import run as run_recipe
-    from slimalign.waterfall import waterfall_table
+    from slimalign import api
 
-    recipe = read_recipe(recipe_path)
-    folder = out or Path("runs") / recipe.name
     with shown_progress() as progress:
-        result = run_recipe(recipe, folder, data, progress, skip_bad, devices)
+        result = api.run(
+            recipe, out, data, skip_bad=skip_bad, devices=devices, nodes=nodes, progress=progress
+        )
+    if result is None:  # another process of this run shows its outcome
+        return
     if as_json:
         print_json({"steps": [asdict(step) for step in result.steps], "baselines": result.baselines})
         return
-    console = Console(soft_wrap=True)
-    console.print(waterfall_table(result.steps))
+    from slimalign.waterfall import waterfall_table
+
+    say(waterfall_table(result.steps))
     if result.baselines is not None:
         figures = ", ".join(f"{name} {nme:.2f}" for name, nme in result.baselines.items())
-        console.print(f"trained alike from scratch, validation NME in %: {figures}")
-    console.print(
-        f"The files are in {folder}: bundles/, waterfall.json, frontier.png, architecture.png, factors.png"
+        say(f"trained alike from scratch, validation NME in %: {figures}")
+    say(
+        f"The files are in {result.folder}: bundles/, waterfall.json, frontier.png, architecture.png, factors.png"
     )
 
 
@@ -140,22 +129,15 @@ def slim(
 
     Example: `slimalign slim runs/demo --max-gmacs 0.02`
     """
-    from pydantic import ValidationError
+    from slimalign import api
 
-    from slimalign.compress.recipe import SlimRecipe
-    from slimalign.making import slim as slim_run
-
-    try:
-        cut = SlimRecipe(threshold=threshold, max_gmacs=max_gmacs, max_params=max_params)
-    except ValidationError:
-        raise UserError("give either --threshold, or --max-gmacs and/or --max-params, above 0") from None
-    result = slim_run(run_folder, cut, name)
+    made = api.slim(run_folder, max_gmacs=max_gmacs, max_params=max_params, threshold=threshold, name=name)
     if as_json:
-        print_json({"bundle": str(result.bundle.folder), **result.cost.totals()})
+        print_json({"bundle": str(made.bundle.folder), **made.cost.totals()})
         return
-    Console(soft_wrap=True).print(
-        f"{result.bundle.folder}: {len(result.architecture.operations)} operations, "
-        f"{result.cost.params:,} parameters, {result.cost.macs:,} multiply-adds"
+    say(
+        f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
+        f"{made.cost.params:,} parameters, {made.cost.macs:,} multiply-adds"
     )
 
 
@@ -172,17 +154,17 @@ def export(
 
     Example: `slimalign export runs/demo --formats onnx,litert`
     """
-    from slimalign.making import export as export_source
+    from slimalign import api
 
     with shown_progress() as progress:
-        bundles = export_source(source, formats.split(","), out, progress)
+        bundles = api.export(source, formats.split(","), out, progress=progress)
     if as_json:
         print_json(
             [{"bundle": str(b.folder), "sha256": b.sha256, "format": b.manifest.format} for b in bundles]
         )
         return
     for bundle in bundles:
-        Console(soft_wrap=True).print(f"{bundle.folder}: {bundle.model_path.stat().st_size:,} bytes")
+        say(f"{bundle.folder}: {bundle.model_path.stat().st_size:,} bytes")
 
 
 @app.command("eval")
@@ -191,33 +173,46 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder of the data set.")],
     split: Annotated[str, typer.Option(help="train, val, test ...")] = "test",
     data_format: FormatOption = "300w",
-    normaliser: Annotated[
-        str, typer.Option(help="inter-ocular, inter-pupil, box, diagonal.")
-    ] = "inter-ocular",
+    normaliser: NormaliserOption = "inter-ocular",
+    threshold: Annotated[
+        float, typer.Option(help="NME in percent above which an image failed, and where the AUC ends.")
+    ] = 10.0,
+    ced: Annotated[
+        Optional[Path], typer.Option(help="Write the cumulative error distribution here, as CSV.")
+    ] = None,
     results: ResultsOption = Path("results.jsonl"),
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """NME, failure rate and AUC of a deployed file, whole and per subset.
 
-    Example: `slimalign eval runs/demo/bundles/student-onnx --data path/to/faces300w`
+    Example: `slimalign eval runs/demo/bundles/distilled-onnx --data path/to/faces300w`
+
+    AFLW's convention: `--normaliser box --threshold 7`
     """
-    from slimalign.measuring import eval_bundle
-    from slimalign.runtimes.bundle import read_bundle
+    from slimalign import api
 
     with shown_progress() as progress:
-        found = eval_bundle(
-            read_bundle(bundle), data, split, data_format, normaliser, progress, results, skip_bad
+        found = api.evaluate(
+            bundle,
+            data,
+            split,
+            data_format,
+            normaliser=normaliser,
+            threshold=threshold,
+            results=results,
+            skip_bad=skip_bad,
+            progress=progress,
         )
+    if ced is not None:
+        from slimalign.measuring import write_ced
+
+        write_ced(ced, found[normaliser])
     if as_json:
-        print_json(found.to_dict())
+        print_json(found[normaliser].to_dict())
         return
-    console = Console(soft_wrap=True)
-    for name, part in {"all": found.whole, **found.subsets}.items():
-        console.print(
-            f"{name:12} {part.images:5} images  NME {part.nme:6.3f} %  "
-            f"failures {part.failure_rate:5.2f} %  AUC {part.auc:6.2f} %"
-        )
+    for line in accuracy_lines(found):
+        say(line)
 
 
 @app.command()
@@ -227,39 +222,37 @@ def bench(
     threads: Annotated[str, typer.Option(help="Comma-separated thread counts, or all.")] = "1,all",
     reference: Annotated[bool, typer.Option(help="60 s and 1024 calls each instead of a draft.")] = False,
     data: DataOption = None,
+    split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
     data_format: FormatOption = "300w",
+    skip_bad: SkipBadOption = False,
     results: ResultsOption = Path("results.jsonl"),
     as_json: JsonOption = False,
 ) -> None:
     """Latency of bundles over batch sizes and threads, all in one interleaved sweep.
 
-    Example: `slimalign bench runs/demo/bundles/student-* --batch 1,8 --threads 1`
+    Example: `slimalign bench runs/demo/bundles/distilled-* --batch 1,8 --threads 1`
     """
-    from slimalign.faces import read_split
-    from slimalign.measuring import bench as bench_bundles
-    from slimalign.runtimes.bundle import read_bundle
+    from slimalign import api
 
-    opened = [read_bundle(folder) for folder in bundles]
     with shown_progress() as progress:
-        samples = None
-        if data is not None:
-            scheme = opened[0].manifest.landmark_scheme
-            samples = read_split(data_format, scheme, data, "val", skip_bad=False, progress=progress)
-        records = bench_bundles(
-            opened,
+        records = api.bench(
+            bundles,
             [_whole("--batch", text) for text in batch.split(",")],
             [None if text == "all" else _whole("--threads", text) for text in threads.split(",")],
-            progress,
-            samples,
-            reference,
-            results,
+            data=data,
+            split=split,
+            data_format=data_format,
+            skip_bad=skip_bad,
+            reference=reference,
+            results=results,
+            progress=progress,
         )
     if as_json:
         print_json([record.summary() for record in records])
         return
     for record in records:
         figures = record.summary()
-        Console(soft_wrap=True).print(
+        say(
             f"{record.bundle:20} {record.runtime:12} batch {record.batch:2}  threads {record.threads}  "
             f"p50 {figures['p50_ms']:8.2f} ms  p90 {figures['p90_ms']:8.2f} ms  "
             f"{1000 * record.batch / record.p50_ms:7.1f} faces/s  ({record.protocol})"
@@ -267,14 +260,18 @@ def bench(
 
 
 def _whole(option: str, text: str) -> int:
-    if not text.strip().isdigit() or int(text) < 1:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
         raise UserError(f"{option}: '{text}' is not a whole number above 0")
-    return int(text)
+    return number
 
 
 @app.command()
 def pick(
-    results: Annotated[Path, typer.Argument(help="Results file of bench and eval.")],
+    results: ResultsArgument,
     max_latency_ms: Annotated[
         Optional[float], typer.Option(help="Most milliseconds of a call, median.")
     ] = None,
@@ -285,12 +282,15 @@ def pick(
     batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads.")] = 1,
     runtime: Annotated[Optional[str], typer.Option(help="Only this runtime.")] = None,
-    split: Annotated[Optional[str], typer.Option(help="Split of the NME.")] = None,
+    split: JudgedSplitOption = "val",
+    normaliser: NormaliserOption = "inter-ocular",
+    protocol: ProtocolOption = None,
+    target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The most accurate point within limits, or what would have to give.
 
-    Example: `slimalign pick runs/demo/results.jsonl --max-latency-ms 5 --split test`
+    Example: `slimalign pick runs/demo/results.jsonl --max-latency-ms 5`
     """
     from slimalign.benchmarks.pick import Limits
     from slimalign.benchmarks.pick import pick as pick_point
@@ -298,47 +298,51 @@ def pick(
     from slimalign.measuring import points
 
     limits = Limits(max_latency_ms, max_nme, max_size_mb, max_gmacs, max_params)
-    choice = pick_point(points(results, split), limits, batch, threads, runtime)
+    found = points(results, split, normaliser, protocol, target)
+    choice = pick_point(found, limits, batch, threads, runtime)
     if as_json:
         print_json(choice.to_dict())
         return
-    console = Console(soft_wrap=True)
     if choice.point is None:
-        console.print(f"No point fits; binding: {', '.join(choice.binding)}")
+        say(f"No point fits; binding: {', '.join(choice.binding)}")
     else:
-        console.print(table([point for point in (choice.point, choice.runner_up) if point is not None]))
+        say(table([point for point in (choice.point, choice.runner_up) if point is not None]))
     for relaxation in choice.relaxations:
         raised = ", ".join(f"{name} to {value:g}" for name, value in relaxation.limits.items())
-        console.print(
-            f"raise {raised}: then {relaxation.point.bundle} fits, NME {relaxation.point.nme:.2f} %"
-        )
+        say(f"raise {raised}: then {relaxation.point.bundle} fits, NME {relaxation.point.nme:.2f} %")
 
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Results file of bench and eval.")],
+    results: ResultsArgument,
     out: Annotated[Path, typer.Option(help="Picture of the frontier, .png or .svg.")] = Path("frontier.png"),
     x: Annotated[str, typer.Option(help="What goes across: params, macs, latency or size.")] = "latency",
-    split: Annotated[Optional[str], typer.Option(help="Split of the NME.")] = None,
+    split: JudgedSplitOption = "val",
+    normaliser: NormaliserOption = "inter-ocular",
+    protocol: ProtocolOption = None,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """All points as a table, and a picture of the frontier.
 
-    Example: `slimalign report runs/demo/results.jsonl --split test`
+    Example: `slimalign report runs/demo/results.jsonl --x params --out frontier.svg`
     """
     from slimalign.benchmarks.report import scatter, table
     from slimalign.measuring import points
 
-    found = points(results, split)
+    found = points(results, split, normaliser, protocol, target)
     scatter(found, out, x)
-    console = Console(soft_wrap=True)
-    console.print(table(found))
-    console.print(f"The picture is {out}")
+    if as_json:
+        print_json([point.to_dict() for point in found])
+        return
+    say(table(found))
+    say(f"The picture is {out}")
 
 
 @app.command()
 def predict(
+    bundle: Annotated[Path, typer.Option(help="Folder of a bundle.")],
     image: Annotated[Optional[Path], typer.Argument(help="A photo.")] = None,
-    bundle: Annotated[Path, typer.Option(help="Folder of a bundle.")] = Path("student-onnx"),
     box: Annotated[Optional[list[str]], typer.Option(help="x0,y0,x1,y1 of a face; may be repeated.")] = None,
     boxes: Annotated[
         Optional[Path], typer.Option(help='JSON {"path": [[x0, y0, x1, y1], ...]} for many images.')
@@ -350,26 +354,36 @@ def predict(
 ) -> None:
     """Landmarks of the faces in a photo, in its pixels; without --box the whole image is taken as one face.
 
-    Example: `slimalign predict photo.jpg --bundle runs/demo/bundles/student-onnx --box 80,60,280,260 --json`
+    Example: `slimalign predict photo.jpg --bundle runs/demo/bundles/distilled-onnx --box 80,60,280,260 --json`
     """
-    from slimalign.predicting import predict_boxes_file, predict_photo
-
     if boxes is not None:
-        for document in predict_boxes_file(bundle, boxes):
-            print(json.dumps(document, allow_nan=False))  # noqa: T201
+        if image is not None or box or out is not None:
+            raise UserError("--boxes FILE.json names photos and boxes: leave out the photo, --box and --out")
+        _predict_many(bundle, boxes)
         return
     if image is None:
         raise UserError("give a photo, or --boxes FILE.json for many")
-    found = predict_photo(bundle, image, box or [], out)
+    from slimalign import api
+    from slimalign.predicting import parse_box
+
+    corners = [parse_box(text) for text in box or ()]
+    found = api.predict(bundle, image, corners, out)
+    if not corners:
+        remark(f"{image}: no --box given, the whole image is taken as one face")
     if as_json:
         print_json({"faces": found})
         return
     for face in found:
-        Console(soft_wrap=True).print(f"face in {face['box']}: mean score {_mean(face['scores']):.3f}")
+        scores = face["scores"]
+        say(f"face in {face['box']}: mean score {sum(scores) / len(scores):.3f}")
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _predict_many(bundle: Path, boxes: Path) -> None:
+    from slimalign.predicting import predict_boxes_file
+    from slimalign.runtimes.bundle import read_bundle
+
+    for document in predict_boxes_file(read_bundle(bundle), boxes):
+        print_json(document, indent=None)
 
 
 @app.command()
@@ -379,25 +393,23 @@ def profile(
     ],
     landmarks: Annotated[Optional[int], typer.Option(help="Another number of landmarks.")] = None,
     input_size: Annotated[Optional[int], typer.Option("--input", help="Another input size.")] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Print every layer.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Parameters and multiply-adds of a network, whole and without the head as the papers count.
 
     Example: `slimalign profile sd-hrnet-300w --layers`
     """
-    from slimalign.measuring import profile as profile_network
+    from slimalign import api
 
-    found = profile_network(network, landmarks, input_size)
+    found = api.profile(network, landmarks, input_size)
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict(layers))
         return
-    console = Console(soft_wrap=True)
-    if layers:
-        for name, kind, params, macs in found.layers:
-            console.print(f"{name:45} {kind:14} {params:>9,} params {macs:>13,} multiply-adds")
+    for name, kind, params, macs in found.known_layers() if layers else ():
+        say(f"{name:45} {kind:14} {params:>9,} params {macs:>13,} multiply-adds")
     totals = found.totals
-    console.print(
+    say(
         f"{found.network}, {found.landmarks} landmarks, {found.input_size}x{found.input_size}: "
         f"{totals['params'] / 1e6:.3f} M params, {totals['macs'] / 1e9:.3f} G multiply-adds; without the head "
         f"{totals['params_without_head'] / 1e6:.3f} M, {totals['macs_without_head'] / 1e9:.3f} G"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.progress import Progress
 
 from slimalign.compress.data.checks import usable_samples
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import Sample
 from slimalign.compress.data.splits import load_split
-from slimalign.compress.recipe import DataRecipe
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import LandmarkScheme, scheme_named
+
+if TYPE_CHECKING:
+    # pydantic comes with training; a device that only measures reads its faces without it.
+    from slimalign.compress.recipe import DataRecipe
 
 DRAWN = "drawn"
 
@@ -26,6 +32,18 @@ class Faces:
     train: list[Sample]
     val: list[Sample]
     test: list[Sample]
+
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of each split's names and points, by which a run knows its faces again."""
+        return {"train": _hash(self.train), "val": _hash(self.val), "test": _hash(self.test)}
+
+
+def _hash(samples: list[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(sample.name.encode())
+        digest.update(np.ascontiguousarray(sample.points, dtype=np.float64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def recipe_faces(recipe: DataRecipe, data: Path | None, skip_bad: bool, progress: Progress) -> Faces:
@@ -64,5 +82,6 @@ def read_split(
     )
     progress.remove_task(task)
     if problems:
-        progress.console.print(f"{name}: {len(problems)} bad faces left out, the first is {problems[0]}")
+        text = f"{name}: {len(problems)} bad faces left out, the first is {problems[0]}"
+        progress.console.print(text, markup=False, highlight=False)
     return samples

@@ -48,34 +48,39 @@ def run(
     progress: Progress,
     skip_bad: bool = False,
     devices: int = 1,
-) -> RunResult:
+    nodes: int = 1,
+) -> RunResult | None:
     """Train, search, slim, distil, export and measure by ``recipe`` in ``folder``.
 
-    A run that was broken off goes on where it stood; a finished one is measured again.
+    A run that was broken off goes on where it stood; a finished one is measured again. With several
+    processes only the first exports and measures; in the others the answer is None.
     """
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
-    claim_folder(folder, recipe)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
-        accelerator="auto", devices=devices, precision=recipe.precision, strategy=_strategy(devices)
+        accelerator="auto",
+        devices=devices,
+        num_nodes=nodes,
+        precision=recipe.precision,
+        # Algorithm 1 trains the factors and the weights in turn, so that some parameters have no gradient.
+        strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
     )
     fabric.launch()
+    with fabric.rank_zero_first():
+        claim_folder(folder, recipe, faces)
     chain = Chain(recipe, faces, folder, fabric, progress)
     teacher = chain.teacher()
     supernet = chain.supernet()
     slimmed = chain.student(supernet)
     rows = chain.distilled(slimmed, teacher)
     baselines = chain.baselines(slimmed.architecture)
+    if not fabric.is_global_zero:
+        return None
     bundles = export_steps(chain, teacher, supernet, slimmed, rows, progress)
-    steps = measure(bundles, chain.faces, folder, progress)
+    steps = measure(bundles, faces, folder, progress)
     write_waterfall(folder, steps)
     draw_run(chain, supernet, slimmed.architecture, bundles[-1])
     return RunResult(folder, steps, baselines)
-
-
-def _strategy(devices: int) -> str:
-    # Algorithm 1 trains the factors and the weights in turn, so that some parameters have no gradient.
-    return "auto" if devices == 1 else "ddp_find_unused_parameters_true"
 
 
 @dataclass(frozen=True)

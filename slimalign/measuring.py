@@ -2,69 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
-from slimalign.benchmarks.accuracy import evaluate
+from slimalign.benchmarks.accuracy import predict
 from slimalign.benchmarks.frontier import Point, join
 from slimalign.benchmarks.latency import crops_of, sweep
 from slimalign.benchmarks.opening import open_bundle
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append, read
+from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.compress.data.drawn import drawn_samples
-from slimalign.compress.data.evaluation import Evaluation
+from slimalign.compress.data.evaluation import Evaluation, summarise
 from slimalign.compress.data.sample import Sample
 from slimalign.faces import read_split
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import write_text
+from slimalign.runtimes.metrics import FAILURE_THRESHOLD
+from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.session import Session
 from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
+
+Floats = NDArray[np.floating]
 
 LATENCY_FACES = 32
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A network's cost, with its layers where the network itself could be counted."""
+    """A network's cost; ``layers`` are name, kind, parameters and multiply-adds of each, None for a bundle."""
 
     network: str
     landmarks: int
     input_size: int
     totals: dict[str, int]
-    layers: tuple[tuple[str, str, int, int], ...]
+    layers: tuple[tuple[str, str, int, int], ...] | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """What ``profile --json`` prints."""
-        return {
+    def to_dict(self, layers: bool = False) -> dict[str, Any]:
+        """What ``profile --json`` prints; with ``layers`` also ``{"name", "kind", "params", "macs"}`` of each."""
+        document: dict[str, Any] = {
             "network": self.network,
             "landmarks": self.landmarks,
             "input": [self.input_size, self.input_size],
             **self.totals,
         }
+        if layers:
+            names = ("name", "kind", "params", "macs")
+            document["layers"] = [dict(zip(names, layer, strict=True)) for layer in self.known_layers()]
+        return document
+
+    def known_layers(self) -> tuple[tuple[str, str, int, int], ...]:
+        """The layers; raises UserError for a bundle, which records the totals alone."""
+        if self.layers is None:
+            raise UserError(
+                f"{self.network}: a bundle records the totals of its network, not the layers;"
+                " profile the architecture's JSON for them"
+            )
+        return self.layers
+
+
+COUNTS = ("params", "macs", "params_without_head", "macs_without_head")
 
 
 def profile(name: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Count a network given by name, by the path of an architecture's JSON, or by a bundle's folder."""
+    """Count a network given by name, by the path of an architecture's JSON, or by a bundle's folder.
+
+    ``landmarks`` and ``input_size`` override what the name or the JSON stands for. Raises UserError for a network
+    that is not known, or cannot have so many landmarks or that input size.
+    """
+    if (Path(name) / MANIFEST_NAME).is_file():
+        return _bundle_profile(name, landmarks, input_size)
     from slimalign.compress.cost import count
     from slimalign.compress.networks.catalogue import build_network
 
-    if (Path(name) / MANIFEST_NAME).is_file():
-        return _bundle_profile(read_bundle(name))
     built = build_network(name, landmarks, input_size)
     cost = count(built.network, built.input_size)
     layers = tuple((layer.name, layer.kind, layer.params, layer.macs) for layer in cost.layers)
     return Profile(name, built.landmarks, built.input_size, cost.totals(), layers)
 
 
-def _bundle_profile(bundle: Bundle) -> Profile:
-    manifest = bundle.manifest
-    return Profile(
-        manifest.name, manifest.landmark_scheme.count, manifest.input_size, dict(manifest.cost), ()
-    )
+def _bundle_profile(folder: str, landmarks: int | None, input_size: int | None) -> Profile:
+    manifest = read_bundle(folder).manifest
+    if landmarks is not None or input_size is not None:
+        raise UserError(
+            f"{folder}: a bundle has {manifest.landmark_scheme.count} landmarks and input size"
+            f" {manifest.input_size}; leave --landmarks and --input out, or profile the architecture's JSON"
+        )
+    if set(manifest.cost) != set(COUNTS):
+        raise UserError(f"{folder}: its {MANIFEST_NAME} does not hold the network's cost; export it again")
+    totals = {name: manifest.cost[name] for name in COUNTS}
+    return Profile(manifest.name, manifest.landmark_scheme.count, manifest.input_size, totals, None)
 
 
 def eval_bundle(
@@ -72,27 +109,54 @@ def eval_bundle(
     data: Path,
     split: str,
     format_name: str,
-    normaliser: str,
     progress: Progress,
+    normaliser: str = "inter-ocular",
+    threshold: float = FAILURE_THRESHOLD,
     results: Path | None = None,
     skip_bad: bool = False,
-) -> Evaluation:
-    """Accuracy of a deployed file on a split; with ``results``, records are added to that file."""
+) -> Mapping[str, Evaluation]:
+    """Accuracy of a deployed file on a split, by normaliser: ``normaliser`` first, then all others that apply.
+
+    One that some face's distance is zero by does not apply; it is an error for ``normaliser`` alone.
+    ``threshold``, an NME in percent, is where images fail and the AUC ends. With ``results`` a record of each
+    normaliser, whose threshold is always 10 %, is added to that file.
+    """
+    if normaliser not in NORMALISERS:
+        raise UserError(f"normaliser '{normaliser}' is unknown; choose one of {', '.join(NORMALISERS)}")
+    if not (math.isfinite(threshold) and threshold > 0):
+        raise UserError(f"threshold {threshold:g}; give an NME in percent above 0")
     scheme = bundle.manifest.landmark_scheme
     samples = read_split(format_name, scheme, data, split, skip_bad, progress)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
     with open_bundle(bundle, threads=None) as session:
-        found = evaluate(
+        predicted = predict(
             Aligner(session),
             samples,
-            scheme,
-            normaliser,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     progress.remove_task(task)
+    names = _applicable(samples, scheme, normaliser)
     if results is not None:
-        append(results, [AccuracyRecord.of(bundle, session.runtime, split, found), CostRecord.of(bundle)])
-    return found
+        judged = [summarise(predicted, samples, scheme, name) for name in names]
+        records = [AccuracyRecord.of(bundle, session.runtime, split, found) for found in judged]
+        append(results, [*records, CostRecord.of(bundle)])
+    return {name: summarise(predicted, samples, scheme, name, threshold) for name in names}
+
+
+def _applicable(samples: Sequence[Sample], scheme: LandmarkScheme, first: str) -> list[str]:
+    truth = np.stack([sample.points for sample in samples])
+    others = [name for name in NORMALISERS if name != first and (scheme.distances(truth, name) > 0).all()]
+    return [first, *others]
+
+
+def write_ced(path: Path, found: Evaluation) -> None:
+    """Write the cumulative error distribution as CSV: errors and shares of images, all in percent."""
+    names, rows = found.ced_table()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([f"{value:g}" for value in row] for row in rows.tolist())
+    write_text(path, text.getvalue())
 
 
 def bench(
@@ -108,6 +172,8 @@ def bench(
 
     ``threads`` None stands for all cores.
     """
+    if not bundles:
+        raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
     faces = samples or drawn_samples(LATENCY_FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
     openers: list[Callable[[int], Session]] = [partial(open_bundle, bundle) for bundle in bundles]
@@ -132,5 +198,28 @@ def points(
     protocol: str | None = None,
     target: str | None = None,
 ) -> list[Point]:
-    """The points of a results file, for the picker and the report."""
-    return join(read(results), split, normaliser, protocol, target)
+    """The points of a results file, for the picker and the report.
+
+    ``split`` None takes the only one that there is. Raises UserError where the file holds accuracy, but none on
+    ``split`` by ``normaliser``, or no latency by ``protocol`` on ``target``.
+    """
+    found = read(results)
+    _check_held(results, found, split, normaliser)
+    for option, asked, held in (
+        ("protocol", protocol, {record.protocol for record in found.latency}),
+        ("target", target, {record.target for record in found.latency}),
+    ):
+        if asked is not None and asked not in held:
+            raise UserError(
+                f"{results}: no latency with --{option} {asked}; it holds {', '.join(sorted(held)) or 'none'}"
+            )
+    return join(found, split, normaliser, protocol, target)
+
+
+def _check_held(path: Path, results: Results, split: str | None, normaliser: str) -> None:
+    if normaliser not in NORMALISERS:
+        raise UserError(f"normaliser '{normaliser}' is unknown; choose one of {', '.join(NORMALISERS)}")
+    held = {(record.split, record.normaliser) for record in results.accuracy}
+    if held and not any(split in (None, one) and name == normaliser for one, name in held):
+        listed = ", ".join(f"--split {one} --normaliser {name}" for one, name in sorted(held))
+        raise UserError(f"{path}: no NME of the split '{split}' by {normaliser}; choose among {listed}")

@@ -1,4 +1,7 @@
-"""The pictures of a run: factors, architecture, the frontier, and predictions where the faces are drawn."""
+"""The pictures of a run: factors, architecture, the frontier and a sheet of predictions on test faces.
+
+The sheet shows the data set's own faces: it stays in the run folder.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from slimalign.compress.pictures import draw_architecture, draw_factors
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import contact_sheet, draw_landmarks, write_image
+from slimalign.runtimes.timing import DRAFT
+from slimalign.waterfall import RESULTS_NAME
 
 SHEET_FACES = 24
 SHEET_COLUMNS = 6
@@ -26,7 +31,8 @@ def draw_run(chain: Chain, supernet: HRSuperNet, architecture: Architecture, stu
     factors = supernet.factors.detach().cpu().numpy()
     draw_factors(supernet.architecture, factors, folder / "factors.png", kept=architecture)
     draw_architecture(architecture, folder / "architecture.png", title=chain.recipe.name)
-    scatter(join(read(folder / "results.jsonl"), split="test"), folder / "frontier.png", x="latency")
+    points = join(read(folder / RESULTS_NAME), split="val", protocol=DRAFT.key)
+    scatter(points, folder / "frontier.png", x="latency")
     draw_predictions(chain, student, folder / "predictions.jpg")
 
 

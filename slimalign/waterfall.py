@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append
 from slimalign.chain import STRIDE, Chain, Distilled
 from slimalign.compress.cost import count
 from slimalign.compress.data.sample import Sample
+from slimalign.compress.distil import Switches
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.bundle_writer import with_nme, write_bundle
+from slimalign.export.parity import ParityReport
 from slimalign.export.subject import ExportSubject
 from slimalign.faces import Faces
 from slimalign.measuring import bench
@@ -30,8 +33,8 @@ from slimalign.runtimes.files import write_text
 from slimalign.runtimes.timing import Record
 
 BUNDLES = "bundles"
-STUDENT = "student"
-"""The name of the student that a run ends with: its bundles are student-torch, student-onnx ..."""
+STUDENT = Switches().name
+"""The student that a run ends with: its bundles are distilled-torch, distilled-onnx and distilled-litert."""
 
 WATERFALL_NAME = "waterfall.json"
 RESULTS_NAME = "results.jsonl"
@@ -80,22 +83,28 @@ def export_steps(
     """A PyTorch bundle for every network of the run, and the deployed formats for the best student."""
     networks: dict[str, nn.Module] = {"teacher": teacher, "supernet": supernet, "slimmed": slimmed}
     for row in rows:
-        for number, student in enumerate(row.students, start=1):
-            networks[f"{row.switches.name}-{number}" if len(row.students) > 1 else row.switches.name] = (
-                student
-            )
+        networks |= row.named
     crops = parity_crops(chain, chain.faces.val)
     jobs = [(subject_of(chain, name, network), "torch") for name, network in networks.items()]
-    final = subject_of(chain, STUDENT, rows[-1].best)
-    jobs += [(final, format_name) for format_name in ("torch", *chain.recipe.export.formats)]
+    student = subject_of(chain, STUDENT, rows[-1].best)
+    jobs += [(student, format_name) for format_name in chain.recipe.export.formats]
     task = progress.add_task("exporting", total=len(jobs))
     bundles = []
     for subject, format_name in jobs:
         folder = chain.folder / BUNDLES / f"{subject.name}-{format_name}"
-        bundles.append(write_bundle(folder, subject, format_name, crops))
+        report = partial(_tell_parity, progress, subject.name, format_name)
+        bundles.append(write_bundle(folder, subject, format_name, crops, report))
         progress.advance(task)
     progress.remove_task(task)
     return bundles
+
+
+def _tell_parity(progress: Progress, name: str, format_name: str, parity: ParityReport) -> None:
+    if format_name != "torch":
+        progress.console.print(
+            f"{name} as {format_name}: differs from PyTorch by {parity.heatmap_difference:.1e} in the heatmaps "
+            f"(largest value {parity.heatmap_scale:.1f}), {parity.point_difference_px:.1e} px in the points"
+        )
 
 
 def parity_crops(chain: Chain, samples: Sequence[Sample]) -> NDArray[np.uint8]:
@@ -115,9 +124,9 @@ def measure(bundles: Sequence[Bundle], faces: Faces, folder: Path, progress: Pro
             test = evaluate(aligner, faces.test, faces.scheme, "inter-ocular")
         name = bundle.folder.name
         val_nmes[name], tests[name] = val.whole.nme, test.whole
+        records += [AccuracyRecord.of(bundle, session.runtime, "val", val)]
         records += [AccuracyRecord.of(bundle, session.runtime, "test", test), CostRecord.of(bundle)]
-        with_nme(bundle, "val", val.whole.nme)
-        with_nme(bundle, "test", test.whole.nme)
+        with_nme(with_nme(bundle, "val", val.whole.nme), "test", test.whole.nme)
         progress.advance(task)
     progress.remove_task(task)
     latencies = bench(bundles, (1,), (1,), progress, faces.test)

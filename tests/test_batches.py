@@ -1,5 +1,8 @@
 """Augmented batches: geometry against the image itself, seeds, masks."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -105,14 +108,105 @@ def test_the_cache_is_read_again_and_never_mixed_up(tmp_path):
     assert len(loads) == 1
     cached_faces([counting], 2 * SIZE, tmp_path)
     assert len(loads) == 2
-    assert not list(tmp_path.glob("*.part"))
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npy", ".npy"]
+
+
+def test_the_cache_holds_the_wide_crops(tmp_path):
+    samples = [dotted_sample(seed, 0) for seed in range(3)]
+    rule = wide_crop_rule(SIZE)
+    cache = cached_faces(samples, SIZE, tmp_path)
+    assert (len(cache), cache.size) == (3, rule.size)
+    for image, points, sample in zip(cache.images, cache.points, samples, strict=True):
+        np.testing.assert_array_equal(image, rule.crop(sample.load(), sample.box))
+        np.testing.assert_allclose(
+            points, transform_points(sample.points, rule.matrix(sample.box)), atol=1e-3
+        )
+
+
+CACHING = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from slimalign.compress.data.cache import cached_faces
+from slimalign.compress.data.sample import Sample
+from slimalign.runtimes.errors import UserError
+
+if "full" in sys.argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+def load():
+    print("decoding", flush=True)
+    if "killed" in sys.argv:
+        sys.stdin.read()
+    return np.zeros((50, 50, 3), dtype=np.uint8)
+points = np.array([[10.0, 10.0], [40.0, 40.0]])
+face = Sample("a", load, np.array([10.0, 10.0, 40.0, 40.0]), points, np.zeros(2, dtype=bool))
+try:
+    cached_faces([face, face], 64, Path(sys.argv[1]))
+except UserError as error:
+    print(error)
+"""
+
+
+def caching(folder, *how):
+    command = [sys.executable, "-c", CACHING, str(folder), *how]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded(tmp_path):
+    """Two crops of 141 x 141 x 3 bytes are 119286; a quota of 100000 on file size stands for the full disk."""
+    with caching(tmp_path / "new" / "cache", "full") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "decoding" not in output
+    assert "cannot be written (File too large); free some space" in output
+    assert len(output.splitlines()) == 1
+    assert not list((tmp_path / "new" / "cache").iterdir())
+
+
+def test_what_a_kill_leaves_of_the_cache_is_overwritten(tmp_path):
+    for _ in range(2):
+        with caching(tmp_path, "killed") as process:
+            assert process.stdout.readline() == "decoding\n"
+            process.kill()
+        (left,) = tmp_path.iterdir()
+        assert left.name.endswith(".part.npy")
+    with caching(tmp_path) as process:
+        output, _ = process.communicate(timeout=60)
+    assert output == "decoding\ndecoding\n"
+    (made,) = tmp_path.iterdir()
+    assert made.name == left.name.replace(".part", "")
+    assert np.load(made).shape == (2, 141, 141, 3)
 
 
 def test_a_wide_crop_has_room_for_scale_and_rotation():
-    # Half the diagonal of the largest crop, 1.25 x 1.25 of the box, against half a wide crop.
+    """The corners of a crop of 1.25 x 1.25 of the box lie within the wide crop up to 30 degrees, not at 45."""
+    rule, box = wide_crop_rule(128), np.array([-1.0, -1.0, 1.0, 1.0])
+    corners = 1.25 * 1.25 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+
+    def beyond(degrees):
+        """How far the turned corners lie outside the wide crop, in its pixels."""
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        pixels = transform_points(corners @ np.array([[cos, sin], [-sin, cos]]), rule.matrix(box))
+        return max(-0.5 - pixels.min(), pixels.max() - (rule.size - 0.5))
+
+    assert max(beyond(degrees) for degrees in range(-30, 31)) < 0
+    assert beyond(45) > 0
+
+
+def test_no_augmented_crop_has_a_black_corner(tmp_path):
+    """On a white image that is larger than any crop, black can only come from outside the wide crop."""
+    white = np.full((300, 300, 3), 255, dtype=np.uint8)
+    points = np.stack([np.linspace(120, 180, 19)] * 2, axis=1)
+    sample = Sample("white", lambda: white, tight_box(points), points, np.zeros(19, bool))
+    turned = faces([sample] * 300, tmp_path, rotation_probability=1.0)
+    batch = next(turned.batches(300, seeded(0)))
+    assert pixels(batch.images).min() > 254
+
+
+def test_wide_pixels_are_finer_than_those_of_the_input():
+    # The input has 128 pixels on 1.25 of the box; a wide crop is to have 1.25 times as many on as much.
     rule = wide_crop_rule(128)
-    assert rule.box_scale * 1.005 >= 1.25 * 1.25 * 2**0.5
-    assert rule.size / rule.box_scale >= 1.25 * 128 / 1.25
+    assert 1.25 * rule.size / rule.box_scale == pytest.approx(1.25 * 128, abs=1)
 
 
 def test_normalised_by_hand():

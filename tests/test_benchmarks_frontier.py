@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,8 +59,8 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     assert read(path) == Results((latency("a"),), (accuracy("a", 3.5),), (cost("a"),))
 
 
-@pytest.mark.parametrize("kept", [10, -2, -1])
-def test_a_cut_last_line_is_named_and_loses_only_itself(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("kept", [1, 10, -2])
+def test_a_cut_last_line_is_named_and_the_next_append_mends_it(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "results.jsonl"
     append(path, [cost("a"), cost("b")])
     first, second = path.read_bytes().splitlines(keepends=True)
@@ -66,9 +68,63 @@ def test_a_cut_last_line_is_named_and_loses_only_itself(tmp_path: Path, kept: in
     with pytest.raises(UserError, match=r"results.jsonl, line 2: cut short, was the writer killed\?"):
         read(path)
     append(path, [cost("c")])
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + lines[2])
     assert read(path).cost == (cost("a"), cost("c"))
+    assert path.read_bytes().startswith(first)
+
+
+def test_a_whole_last_line_is_kept_where_only_its_end_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    append(path, [cost("a"), cost("b")])
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read(path).cost == (cost("a"), cost("b"))
+    append(path, [cost("c")])
+    assert read(path).cost == (cost("a"), cost("b"), cost("c"))
+
+
+def test_a_cut_line_within_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    append(path, [cost("a"), cost("b")])
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first[:20] + b"\n" + second)
+    with pytest.raises(UserError, match=r"results.jsonl, line 1: cut short"):
+        read(path)
+
+
+FULL = """
+import resource, sys
+from slimalign.benchmarks.results import CostRecord, append
+from slimalign.runtimes.errors import UserError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+record = CostRecord("net", "x" * 100, "fp32", 1, None, None)
+for _ in range(20):
+    try:
+        append(sys.argv[1], [record, record])
+    except UserError as error:
+        print(error)
+        break
+"""
+
+
+@pytest.mark.parametrize("cut", [b"", b'{"kind": "co'])
+def test_a_full_disk_adds_whole_lines_or_none(tmp_path: Path, cut: bytes) -> None:
+    """A quota of 1000 bytes on file size stands for the disk; the last write begins and finds too little room."""
+    path = tmp_path / "new" / "results.jsonl"
+    append(path, [cost("a")])
+    path.write_bytes(path.read_bytes() + cut)
+    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        f"{path}: cannot be written (File too large); free some space or mend its rights; nothing was added"
+    ]
+    lines = path.read_bytes().splitlines(keepends=True)
+    pairs = (1000 - len(lines[0])) // (2 * len(lines[-1]))
+    assert [record.bundle for record in read(path).cost] == ["net-a"] + 2 * pairs * ["net"]
+    assert 0 < 1000 - path.stat().st_size < 2 * len(lines[-1])
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory\)"):
+        append(tmp_path, [cost("a")])
 
 
 @pytest.mark.parametrize(

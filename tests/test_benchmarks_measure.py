@@ -1,5 +1,6 @@
 """Accuracy and latency of a real ONNX file whose points are known by arithmetic."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,29 @@ def test_what_cannot_be_judged_is_named(tmp_path: Path) -> None:
     session = OnnxRuntimeSession(cells_bundle(tmp_path), threads=1)
     with pytest.raises(UserError, match="finds 19 points, the data has 68"):
         evaluate(Aligner(session), SAMPLES, W300, "inter-ocular")
+
+
+@pytest.mark.parametrize(
+    ("normaliser", "fault"),
+    [
+        ("eye-width", "normaliser 'eye-width' is unknown; choose one of inter-ocular"),
+        ("inter-pupil", "^a: its inter-pupil distance is 0"),
+    ],
+)
+def test_a_normaliser_is_refused_before_any_image_is_run(tmp_path: Path, normaliser: str, fault: str) -> None:
+    loaded: list[str] = []
+
+    def load() -> np.ndarray:
+        loaded.append("image")
+        return SAMPLES[0].load()
+
+    with OnnxRuntimeSession(cells_bundle(tmp_path), threads=1) as session:
+        watched = [replace(SAMPLES[0], load=load)]
+        with pytest.raises(UserError, match=fault):
+            evaluate_normalisers(Aligner(session), watched, AFLW, ("inter-ocular", normaliser))
+        assert loaded == []
+        evaluate(Aligner(session), watched, AFLW, "inter-ocular")
+    assert loaded == ["image"]
 
 
 class Watched(OnnxRuntimeSession):

@@ -24,18 +24,19 @@ batch_norm_momentum = 0.1
 [data]
 format = "drawn"
 scheme = "aflw-19"
-drawn = { train = 320, val = 32, test = 48, size = 128 }
+drawn = { train = 480, val = 32, test = 64, size = 128 }
 
 [input]
 size = 64
 
 [augment]
+scale = 0.1
 rotation = 10
 colour = 0.1
 
 [teacher]
-width = 8
-epochs = 5
+width = 6
+epochs = 2
 batch = 16
 learning_rate = { kind = "one-cycle", peak = 4e-3 }
 
@@ -44,7 +45,7 @@ widths = [16, 24, 32]
 stem_width = 24
 stage_count = 4
 encoders = 1
-epochs = 7
+epochs = 8
 batch = 16
 learning_rate = { kind = "one-cycle", peak = 8e-3 }
 factor_learning_rate = 1e-2
@@ -55,11 +56,12 @@ initial_factor = 0.5
 max_gmacs = 0.015
 
 [distil]
-epochs = 7
+epochs = 10
 batch = 16
-learning_rate = { kind = "one-cycle", peak = 5e-3 }
+learning_rate = { kind = "one-cycle", peak = 6e-3 }
 ensemble_weight = 0.5
-teacher_weight = 0.5
+teacher_weight = 0.05
+mask = { probability = 0.3 }
 """
 
 
@@ -79,7 +81,7 @@ def run(tmp_path_factory):
 
 
 def splits():
-    return drawn_samples(320, AFLW, 0, 128), drawn_samples(48, AFLW, 2 * 10**6, 128)
+    return drawn_samples(480, AFLW, 0, 128), drawn_samples(64, AFLW, 2 * 10**6, 128)
 
 
 def mean_shape_nme():
@@ -100,38 +102,37 @@ def test_the_student_gets_half_the_error_of_the_mean_shape(run):
 def test_every_step_of_the_waterfall_is_there(run):
     folder, document = run
     steps = [(step["step"], step["runtime"]) for step in document["steps"]]
-    networks = ["teacher", "supernet", "slimmed", "distilled-1", "distilled-2", "student"]
-    assert steps == [
-        *((name, "pytorch") for name in networks),
-        ("student", "onnxruntime"),
-        ("student", "litert"),
-    ]
+    networks = ["teacher", "supernet", "slimmed", "distilled", "distilled-other"]
+    files = [("distilled", "onnxruntime"), ("distilled", "litert")]
+    assert steps == [*((name, "pytorch") for name in networks), *files]
     assert json.loads((folder / "waterfall.json").read_text()) == document["steps"]
 
 
 def test_distillation_mends_what_the_cut_broke(run):
     _, document = run
     nmes = {step["step"]: step["val_nme"] for step in document["steps"]}
-    assert nmes["student"] == min(nmes["distilled-1"], nmes["distilled-2"]) < nmes["slimmed"]
+    assert nmes["distilled"] <= nmes["distilled-other"]
+    assert nmes["distilled"] < nmes["slimmed"]
 
 
 def test_the_student_is_smaller_and_within_its_budget(run):
     folder, document = run
     macs = {step["step"]: step["macs"] for step in document["steps"]}
-    assert macs["student"] <= 0.015e9 < macs["supernet"]
+    assert macs["distilled"] <= 0.015e9 < macs["supernet"]
     assert read_architecture(folder / "architecture.json").input_size == 64
 
 
 def test_deployed_files_are_as_accurate_as_the_network(run):
     _, document = run
-    nmes = [step["test_nme"] for step in document["steps"] if step["step"] == "student"]
+    nmes = [step["test_nme"] for step in document["steps"] if step["step"] == "distilled"]
     assert max(nmes) - min(nmes) < 0.005
 
 
 def test_bundles_know_their_figures(run):
     folder, document = run
-    manifest = read_bundle(folder / "bundles" / "student-onnx").manifest
-    assert manifest.nme["test"] == document["steps"][-2]["test_nme"]
+    manifest = read_bundle(folder / "bundles" / "distilled-onnx").manifest
+    step = document["steps"][-2]
+    assert manifest.nme == {"val": step["val_nme"], "test": step["test_nme"]}
     assert manifest.landmark_scheme is AFLW
 
 
@@ -144,7 +145,7 @@ def test_pictures_are_drawn(run):
 def test_pick_and_report_read_the_results(run, tmp_path):
     folder, _ = run
     choice = json.loads(slimalign("pick", folder / "results.jsonl", "--max-latency-ms", "1000", "--json"))
-    assert choice["point"]["bundle"] in {"teacher", "supernet", "distilled-1", "distilled-2", "student"}
+    assert choice["point"]["bundle"] in {"teacher", "supernet", "distilled", "distilled-other"}
     slimalign("report", folder / "results.jsonl", "--x", "params", "--out", tmp_path / "points.svg")
     assert (tmp_path / "points.svg").read_text().startswith("<?xml")
 
@@ -155,7 +156,7 @@ def test_predict_finds_the_drawn_landmarks(run, tmp_path):
     face = splits()[1][0]
     write_image(tmp_path / "face.png", face.load())
     box = ",".join(str(value) for value in face.box)
-    bundle = folder / "bundles" / "student-onnx"
+    bundle = folder / "bundles" / "distilled-onnx"
     found = json.loads(
         slimalign(
             "predict",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +17,6 @@ from torch import Tensor, nn
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.cost import count
 from slimalign.compress.networks.supernet import HRSuperNet
-from slimalign.export import bundle_writer
 from slimalign.export.bundle_writer import with_nme, write_bundle
 from slimalign.export.parity import ParityError, ParityReport
 from slimalign.export.subject import ExportSubject
@@ -138,25 +135,14 @@ def test_a_file_without_parity_is_named_so(subject: ExportSubject, crops: np.nda
     assert read_bundle(kept.folder) == kept
 
 
-def test_a_full_disk_leaves_nothing_under_the_name(
-    subject: ExportSubject, crops: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: Path) -> str:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(bundle_writer, "file_sha256", full)
-    with pytest.raises(UserError, match=r"small: cannot be written .*No space left on device"):
-        write_bundle(tmp_path / "small", subject, "onnx", crops)
-    assert names(tmp_path) == []
-
-
-KILLED = """
-import sys, numpy as np
+BROKEN_OFF = """
+import resource, sys, numpy as np
 from pathlib import Path
 from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.subject import ExportSubject
+from slimalign.runtimes.errors import UserError
 
 network = HRSuperNet(full_architecture(19, 64, 12, (6, 10, 14), stage_count=4, encoders=1))
 subject = ExportSubject("small", network, 64, 1.25, "aflw-19", "local-softmax", 4, {})
@@ -164,15 +150,42 @@ crops = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8
 def wait(_):
     print("about to be renamed", flush=True)
     sys.stdin.read()
-write_bundle(Path(sys.argv[1]), subject, "onnx", crops, report=wait)
+folder, format_name, limit = sys.argv[1:]
+if int(limit):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+try:
+    write_bundle(Path(folder), subject, format_name, crops, report=wait)
+except UserError as error:
+    print(error)
 """
+
+
+def broken_off(folder: Path, format_name: str, limit: int = 0) -> subprocess.Popen[str]:
+    """A process that writes a bundle and waits before its renaming; no file may be larger than ``limit``."""
+    command = [sys.executable, "-c", BROKEN_OFF, str(folder), format_name, str(limit)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "limit"),
+    [("onnx", 4000), ("torch", 4000), ("onnx", 100), ("torch", 100)],
+)
+def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path, format_name: str, limit: int) -> None:
+    """A quota on file size stands for the disk: the model has more than 4000 bytes, the manifest more than 100."""
+    with broken_off(tmp_path / "small", format_name, limit) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "cannot be written (" in output
+    assert "File too large" in output
+    assert len(output.splitlines()) == 1
+    assert str(tmp_path / "small") in output
+    assert names(tmp_path) == []
 
 
 def test_a_kill_leaves_nothing_under_the_name(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "small")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with broken_off(tmp_path / "small", "onnx") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "about to be renamed\n"
         process.kill()

@@ -29,8 +29,8 @@ from slimalign.runtimes.inputs import heatmaps_nchw
 SIZE = 64
 
 
-def randomised(network: nn.Module) -> nn.Module:
-    """Statistics, scales, shifts and factors as far from their initial values as training takes them."""
+def randomised(network: HRNet | HRSuperNet) -> nn.Module:
+    """Statistics, scales, shifts, factors and the heatmaps' layer as far from their start as training takes them."""
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in network.modules():
@@ -41,6 +41,7 @@ def randomised(network: nn.Module) -> nn.Module:
                 module.running_var.uniform_(0.5, 2, generator=rng)
                 module.weight.uniform_(0.2, 0.6, generator=rng)
                 module.bias.normal_(0, 0.3, generator=rng)
+        network.head.heatmaps.weight.normal_(0, 0.3, generator=rng)
         if isinstance(network, HRSuperNet):
             network.factors.uniform_(0.1, 1.3, generator=rng)
     return network.eval()

@@ -17,7 +17,8 @@ from slimalign.compress.networks.architecture import (
     read_architecture,
 )
 from slimalign.compress.networks.catalogue import build_network, network_names
-from slimalign.compress.networks.supernet import HRSuperNet, operation_key
+from slimalign.compress.networks.hrnet import HRNet
+from slimalign.compress.networks.supernet import HRSuperNet, operation_key, weights_of
 from slimalign.runtimes.errors import UserError
 
 
@@ -57,6 +58,22 @@ def test_heatmaps_have_a_quarter_of_the_input(name):
 
 def test_the_supernet_has_132_factors():
     assert len(HRSuperNet(full_architecture(68)).factors) == 4 + 8 * 16
+
+
+def test_weights_are_all_parameters_but_the_factors(small_architecture):
+    """Of a supernet alone, of one among others, and of a teacher, which has no factors."""
+    supernet = HRSuperNet(small_architecture)
+    assert {name for name, p in supernet.named_parameters() if not _among(p, weights_of(supernet))} == {
+        "factors"
+    }
+    peers = nn.ModuleList([supernet, HRSuperNet(small_architecture)])
+    assert len(weights_of(peers)) == len(list(peers.parameters())) - 2
+    teacher = HRNet(19, width=2)
+    assert len(weights_of(teacher)) == len(list(teacher.parameters()))
+
+
+def _among(parameter, parameters):
+    return any(parameter is other for other in parameters)
 
 
 def slow_conv(x, weight, stride):
@@ -195,6 +212,8 @@ def test_a_cut_without_a_way_through_is_refused():
         ({"stages": [{"0": [0, 0]}]}, "empty or repeated"),
         ({"input_size": 100}, "must be a multiple of 32"),
         ({"landmarks": 0}, "greater than 0"),
+        ({"widths": [18, 0, 72, 144]}, "widths.1: Input should be greater than 0"),
+        ({"widths": []}, "widths: Tuple should have at least 1 item"),
         ({"colour": 1}, "Extra inputs"),
     ],
 )

@@ -210,18 +210,22 @@ def test_a_cut_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "a.svg").mkdir(parents=True)
+    (tmp_path / "file").write_text("no folder")
     for path in (
-        tmp_path / "missing" / "net.png",
+        tmp_path / "file" / "net.png",
         tmp_path / "folder.png",
         tmp_path / "folder.png" / "a.svg",
     ):
-        if path.name == "a.svg":
-            path.mkdir()
         with pytest.raises(UserError, match="cannot be written") as caught:
             draw_architecture(CUT, path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="net.pdf: a picture is written as .png or .svg"):
         draw_architecture(CUT, tmp_path / "net.pdf")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder.png", "a.svg"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder.png", "a.svg", "file"}
+
+
+def test_the_folder_of_a_picture_is_made(tmp_path: Path) -> None:
+    draw_architecture(CUT, tmp_path / "new" / "net.png")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "net.png"]

@@ -68,3 +68,12 @@ def test_a_picture_is_written_in_its_colours(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with pytest.raises(UserError, match="names no image format"):
         write_image(tmp_path / "a.xyz", image)
+
+
+def test_a_picture_goes_into_a_new_folder_or_is_refused_in_one_line(tmp_path: Path) -> None:
+    image = np.zeros((4, 5, 3), dtype=np.uint8)
+    write_image(tmp_path / "new" / "a.png", image)
+    with pytest.raises(UserError, match=r"a\.png.b\.png: cannot be written \(") as caught:
+        write_image(tmp_path / "new" / "a.png" / "b.png", image)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from slimalign.chain import claim_folder
 from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.recipe import Schedule, read_recipe
 from slimalign.compress.training import learning_rate
+from slimalign.faces import Faces
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.schemes import W300
 
 TINY = """
 name = "tiny"
@@ -118,14 +123,21 @@ def test_a_loss_that_explodes_stops_with_a_clear_word(tmp_path):
     assert "Traceback" not in output
 
 
-def test_a_folder_of_another_recipe_is_refused(tmp_path):
-    recipe = write_recipe(tmp_path)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "recipe.json").write_text(read_recipe(recipe).model_copy(update={"seed": 7}).model_dump_json())
-    status, output = finished(slimalign("run", recipe, "--out", folder))
-    assert status == 2
-    assert "begun with another recipe (seed differ)" in output.replace("\n", " ")
+def test_a_folder_of_another_recipe_or_other_faces_is_refused(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path))
+    face, other = drawn_samples(2, W300, 0, 64)
+    faces = Faces(W300, [face], [face], [face])
+    claim_folder(tmp_path / "run", recipe, faces)
+    claim_folder(tmp_path / "run", recipe, faces)
+    with pytest.raises(UserError, match=r"run: was begun with .* \(recipe\.seed changed\)"):
+        claim_folder(tmp_path / "run", recipe.model_copy(update={"seed": 7}), faces)
+    with pytest.raises(UserError, match=r"\(faces\.test changed\)"):
+        claim_folder(tmp_path / "run", recipe, replace(faces, test=[other]))
+    (tmp_path / "run" / "run.json").unlink()
+    (tmp_path / "run" / "teacher").mkdir()
+    (tmp_path / "run" / "teacher" / "checkpoint.safetensors").touch()
+    with pytest.raises(UserError, match=r"holds checkpoints but no run\.json"):
+        claim_folder(tmp_path / "run", recipe, faces)
 
 
 def some_checkpoint(epoch):

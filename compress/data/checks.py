@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slimalign.compress.data.readers.images import ImageError
+from slimalign.runtimes.images import ImageError
 from slimalign.compress.data.sample import Sample
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import LandmarkScheme

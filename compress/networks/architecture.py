@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,7 +36,7 @@ class Architecture(BaseModel):
     landmarks: int = Field(gt=0)
     input_size: int = Field(default=256, gt=0)
     stem_width: int = Field(default=64, gt=0)
-    widths: tuple[int, ...] = (18, 36, 72, 144)
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(18, 36, 72, 144), min_length=1)
     encoders: int = Field(default=4, ge=0, description="MBConvs in a block")
     head_width: int | None = Field(default=None, gt=0)
     stages: tuple[dict[int, tuple[int, ...]], ...]

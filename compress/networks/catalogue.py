@@ -22,6 +22,8 @@ from slimalign.runtimes.errors import UserError
 
 DEFAULT_INPUT = 256
 DEFAULT_LANDMARKS = 68
+HRNET_INPUT_MULTIPLE = 32
+"""HRNet's lowest branch works at 1/32 of the input."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,34 @@ def network_names() -> tuple[str, ...]:
 def build_network(name: str, landmarks: int | None = None, input_size: int | None = None) -> NamedNetwork:
     """Build a network by its name, or from the path of an architecture's JSON.
 
-    ``landmarks`` and ``input_size`` override what the name stands for. Raises UserError for an unknown name.
+    ``landmarks`` and ``input_size`` override what the name stands for. Raises UserError for an unknown name, and
+    for a number of landmarks or an input size that the network cannot have.
     """
+    if landmarks is not None and landmarks < 1:
+        raise UserError(f"{name}: {landmarks} landmarks; give a number of at least 1")
     if name == "hrnet-w18":
-        points = landmarks or DEFAULT_LANDMARKS
-        return NamedNetwork(name, points, input_size or DEFAULT_INPUT, HRNet(points))
+        return _hrnet(
+            name,
+            DEFAULT_LANDMARKS if landmarks is None else landmarks,
+            DEFAULT_INPUT if input_size is None else input_size,
+        )
     architecture = _architecture_named(name)
     if landmarks is not None:
         architecture = architecture.with_landmarks(landmarks)
     if input_size is not None:
+        _check_input(name, input_size, architecture.input_multiple)
         architecture = architecture.with_input(input_size)
     return NamedNetwork(name, architecture.landmarks, architecture.input_size, HRSuperNet(architecture))
+
+
+def _hrnet(name: str, landmarks: int, input_size: int) -> NamedNetwork:
+    _check_input(name, input_size, HRNET_INPUT_MULTIPLE)
+    return NamedNetwork(name, landmarks, input_size, HRNet(landmarks))
+
+
+def _check_input(name: str, size: int, multiple: int) -> None:
+    if size < 1 or size % multiple:
+        raise UserError(f"{name}: input size {size}; give a multiple of {multiple}")
 
 
 def _architecture_named(name: str) -> Architecture:
@@ -62,10 +81,17 @@ def _architecture_named(name: str) -> Architecture:
     if name in students:
         return students[name]
     if name.endswith(".json") or Path(name).is_file():
-        return read_architecture(name)
+        return _architecture_in(name)
     close = difflib.get_close_matches(name, network_names(), n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(network_names())}"
     raise UserError(f"network '{name}' is unknown; {hint} (or give the path of an architecture's JSON)")
+
+
+def _architecture_in(path: str) -> Architecture:
+    try:
+        return read_architecture(path)
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a JSON file that can be read; give an architecture's JSON") from None
 
 
 def _published_students() -> dict[str, Architecture]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from slimalign.compress.networks.blocks import batch_norm
+
 
 class HeatmapHead(nn.Module):
     """Concatenated levels -> 1x1, BN, ReLU, 1x1 -> one heatmap a landmark."""
@@ -12,7 +14,7 @@ class HeatmapHead(nn.Module):
     def __init__(self, channels: int, hidden: int, landmarks: int) -> None:
         super().__init__()
         self.hidden = nn.Conv2d(channels, hidden, 1)
-        self.norm = nn.BatchNorm2d(hidden, momentum=0.01)
+        self.norm = batch_norm(hidden)
         self.heatmaps = nn.Conv2d(hidden, landmarks, 1)
 
     def forward(self, levels: list[Tensor]) -> Tensor:

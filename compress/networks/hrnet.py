@@ -10,9 +10,17 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from slimalign.compress.networks.blocks import (
+    batch_norm,
+    conv3x3,
+    initialise,
+    stem,
+    transformation,
+    upsample,
+)
 from slimalign.compress.networks.head import HeatmapHead
-from slimalign.compress.networks.supernet import batch_norm, conv3x3, initialise, upsample
 
+STEM_WIDTH = 64
 BOTTLENECKS = 4
 BLOCKS_A_BRANCH = 4
 MODULES = (1, 4, 3)
@@ -59,20 +67,6 @@ class BasicBlock(nn.Module):
         return nn.functional.relu(self.body(x) + x)
 
 
-def fusion(source: int, target: int, widths: Sequence[int]) -> nn.Module:
-    """How branch ``source`` reaches branch ``target`` inside a module, all but the upsampling."""
-    if source == target:
-        return nn.Identity()
-    if source > target:
-        return nn.Sequential(
-            nn.Conv2d(widths[source], widths[target], 1, bias=False), batch_norm(widths[target])
-        )
-    layers: list[nn.Module] = []
-    for _ in range(target - source - 1):
-        layers += [conv3x3(widths[source], widths[source], 2), batch_norm(widths[source]), nn.ReLU()]
-    return nn.Sequential(*layers, conv3x3(widths[source], widths[target], 2), batch_norm(widths[target]))
-
-
 class HRModule(nn.Module):
     """Parallel branches of basic blocks, then every branch reads every other."""
 
@@ -83,7 +77,8 @@ class HRModule(nn.Module):
         )
         levels = range(len(widths))
         self.fusions = nn.ModuleList(
-            nn.ModuleList(fusion(source, target, widths) for source in levels) for target in levels
+            nn.ModuleList(transformation(source, target, widths[source], widths[target]) for source in levels)
+            for target in levels
         )
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -110,12 +105,11 @@ class HRNet(nn.Module):
     def __init__(self, landmarks: int, width: int = 18) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(len(MODULES) + 1)]
-        self.stem = nn.Sequential(
-            conv3x3(3, 64, 2), batch_norm(64), nn.ReLU(), conv3x3(64, 64, 2), batch_norm(64), nn.ReLU()
-        )
-        stage1 = 64 * Bottleneck.expansion
+        self.stem = stem(STEM_WIDTH)
+        stage1 = STEM_WIDTH * Bottleneck.expansion
         self.stage1 = nn.Sequential(
-            Bottleneck(64, 64), *(Bottleneck(stage1, 64) for _ in range(BOTTLENECKS - 1))
+            Bottleneck(STEM_WIDTH, STEM_WIDTH),
+            *(Bottleneck(stage1, STEM_WIDTH) for _ in range(BOTTLENECKS - 1)),
         )
         self.openings = nn.ModuleList()
         self.first_branch = nn.Sequential(conv3x3(stage1, widths[0]), batch_norm(widths[0]), nn.ReLU())

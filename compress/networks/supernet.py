@@ -10,19 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from slimalign.compress.networks.architecture import Architecture, Operation
+from slimalign.compress.networks.blocks import batch_norm, initialise, stem, transformation, upsample
 from slimalign.compress.networks.head import HeatmapHead
-
-BN_MOMENTUM = 0.01
-
-
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm with HRNet's momentum."""
-    return nn.BatchNorm2d(channels, momentum=BN_MOMENTUM)
-
-
-def conv3x3(source: int, target: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution without bias that keeps the size, or halves it with stride 2."""
-    return nn.Conv2d(source, target, 3, stride, 1, bias=False)
 
 
 class MBConv(nn.Module):
@@ -44,32 +33,6 @@ class MBConv(nn.Module):
         return out
 
 
-def transformation(op: Operation, source_width: int, target_width: int) -> nn.Module:
-    """T of equation 1 at the source's resolution, all but the upsampling.
-
-    Down: 3x3 stride-2 convolutions, widening in the last, BN + ReLU between, BN alone at the end.
-    Up: 1x1 + BN. Same level: identity, or a 3x3 + BN where the width changes (from stage 1).
-    """
-    steps = op.target - op.source
-    if steps < 0:
-        return nn.Sequential(nn.Conv2d(source_width, target_width, 1, bias=False), batch_norm(target_width))
-    if steps == 0 and source_width == target_width:
-        return nn.Identity()
-    if steps == 0:
-        return nn.Sequential(conv3x3(source_width, target_width), batch_norm(target_width))
-    layers: list[nn.Module] = []
-    for _ in range(steps - 1):
-        layers += [conv3x3(source_width, source_width, 2), batch_norm(source_width), nn.ReLU()]
-    return nn.Sequential(*layers, conv3x3(source_width, target_width, 2), batch_norm(target_width))
-
-
-def upsample(x: Tensor, steps: int) -> Tensor:
-    """Enlarge by 2^steps, bilinear with half-pixel centres."""
-    if steps == 0:
-        return x
-    return nn.functional.interpolate(x, scale_factor=float(2**steps), mode="bilinear", align_corners=False)
-
-
 class HRSuperNet(nn.Module):
     """The network of an architecture: stem, stages of LSFF blocks, head.
 
@@ -79,15 +42,7 @@ class HRSuperNet(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        width = architecture.stem_width
-        self.stem = nn.Sequential(
-            conv3x3(3, width, 2),
-            batch_norm(width),
-            nn.ReLU(),
-            conv3x3(width, width, 2),
-            batch_norm(width),
-            nn.ReLU(),
-        )
+        self.stem = stem(architecture.stem_width)
         self.factors = nn.Parameter(torch.ones(len(architecture.operations)))
         self.encoders = nn.ModuleDict(
             {
@@ -98,7 +53,10 @@ class HRSuperNet(nn.Module):
         self.transforms = nn.ModuleDict()
         for op in architecture.operations:
             self.transforms[operation_key(op)] = transformation(
-                op, architecture.width_of(op.stage - 1, op.source), architecture.width_of(op.stage, op.target)
+                op.source,
+                op.target,
+                architecture.width_of(op.stage - 1, op.source),
+                architecture.width_of(op.stage, op.target),
             )
         concatenated = sum(architecture.widths[level] for level in architecture.output_levels)
         self.head = HeatmapHead(concatenated, architecture.hidden_width, architecture.landmarks)
@@ -151,12 +109,7 @@ def block_key(stage: int, level: int) -> str:
     return f"s{stage}_l{level}"
 
 
-def initialise(network: nn.Module) -> None:
-    """He's initialisation for convolutions; the heatmaps start near zero, as flat distributions."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-            if name == "head.heatmaps":
-                nn.init.normal_(module.weight, std=0.001)
+def weights_of(network: nn.Module) -> list[nn.Parameter]:
+    """All parameters of ``network`` but the importance factors of the supernets and students in it."""
+    factors = {id(part.factors) for part in network.modules() if isinstance(part, HRSuperNet)}
+    return [parameter for parameter in network.parameters() if id(parameter) not in factors]

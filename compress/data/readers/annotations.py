@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.compress.data.checks import Problem, Split
-from slimalign.compress.data.readers.images import load_image
+from slimalign.runtimes.images import load_image
 from slimalign.compress.data.sample import Sample
 from slimalign.runtimes.crop import tight_box
 from slimalign.runtimes.errors import UserError

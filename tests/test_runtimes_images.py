@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -8,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimalign.compress.data.readers.images import ImageError, is_whole_jpeg, load_image
+from slimalign.runtimes.images import ImageError, is_whole_jpeg, load_image
 
 RNG = np.random.default_rng(2)
 PICTURE = cv2.GaussianBlur(RNG.integers(0, 256, (60, 80, 3), dtype=np.uint8), (5, 5), 2)
@@ -89,8 +87,3 @@ def test_a_cut_png(tmp_path: Path) -> None:
     path.write_bytes(encoded(".png")[:-100])
     with pytest.raises(ImageError, match="not an image that can be decoded"):
         load_image(str(path))
-
-
-def test_readers_do_not_need_torch() -> None:
-    program = "import sys; import slimalign.compress.data.splits; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,202 @@
+"""The verbs of the command line as functions.
+
+    from slimalign import api
+
+    made = api.run("recipes/faces300w_cpu.toml", "runs/first", data="path/to/faces300w")
+    (bundle,) = api.export("runs/first", ["onnx"], "exported")
+    print(api.evaluate(bundle, "path/to/faces300w")["inter-ocular"].whole.nme)
+    print(api.bench([bundle], batches=[1])[0].p50_ms)
+    print(api.predict(bundle, "photo.jpg", [[80, 60, 280, 260]])[0]["points"])
+
+Where a folder is wanted, a path or what was read from it will do. What cannot be done raises ``UserError``, whose
+text is the line that the command line prints. Packages of an extra are imported by the verb that needs them, so
+that a device with one inference library can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of
+rich's; without one nothing is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from slimalign.runtimes.bundle import Bundle, read_bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.metrics import FAILURE_THRESHOLD
+
+if TYPE_CHECKING:
+    from slimalign.compress.data.evaluation import Evaluation
+    from slimalign.compress.recipe import Recipe
+    from slimalign.making import RunResult, SlimResult
+    from slimalign.measuring import Profile
+    from slimalign.runtimes.timing import Record
+
+__all__ = [
+    "UserError",
+    "bench",
+    "evaluate",
+    "export",
+    "predict",
+    "profile",
+    "read_bundle",
+    "read_recipe",
+    "run",
+    "slim",
+]
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe; raises UserError with the file, the entry, its value and the reason."""
+    from slimalign.compress.recipe import read_recipe as read
+
+    return read(path)
+
+
+def run(
+    recipe: str | Path | Recipe,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    *,
+    skip_bad: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    progress: Progress | None = None,
+) -> RunResult | None:
+    """Train, search, slim, distil, export and measure by ``recipe``; the same call goes on after a break.
+
+    ``out`` is the run folder, ``runs/<recipe's name>`` by default. With several ``devices`` or ``nodes`` only the
+    first process has an answer, the others get None.
+    """
+    from slimalign.making import run as make
+
+    chosen = read_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    folder = Path("runs") / chosen.name if out is None else Path(out)
+    return make(chosen, folder, _path(data), progress or _silent(), skip_bad, devices, nodes)
+
+
+def slim(
+    run_folder: str | Path,
+    *,
+    max_gmacs: float | None = None,
+    max_params: int | None = None,
+    threshold: float | None = None,
+    name: str = "slimmed-again",
+) -> SlimResult:
+    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned."""
+    from pydantic import ValidationError
+
+    from slimalign.compress.recipe import SlimRecipe
+    from slimalign.making import slim as cut_again
+
+    try:
+        cut = SlimRecipe(threshold=threshold, max_gmacs=max_gmacs, max_params=max_params)
+    except ValidationError:
+        raise UserError("give either --threshold, or --max-gmacs and/or --max-params, above 0") from None
+    return cut_again(Path(run_folder), cut, name)
+
+
+def export(
+    source: str | Path,
+    formats: Sequence[str] = ("onnx", "litert"),
+    out: str | Path = "exported",
+    *,
+    progress: Progress | None = None,
+) -> list[Bundle]:
+    """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``."""
+    from slimalign.making import export as write
+
+    return write(Path(source), formats, Path(out), progress or _silent())
+
+
+def evaluate(
+    bundle: str | Path | Bundle,
+    data: str | Path,
+    split: str = "test",
+    data_format: str = "300w",
+    *,
+    normaliser: str = "inter-ocular",
+    threshold: float = FAILURE_THRESHOLD,
+    results: str | Path | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Mapping[str, Evaluation]:
+    """Accuracy of a deployed file by normaliser, ``normaliser`` first; ``results`` gets the records."""
+    from slimalign.measuring import eval_bundle
+
+    return eval_bundle(
+        _bundle(bundle),
+        Path(data),
+        split,
+        data_format,
+        progress or _silent(),
+        normaliser,
+        threshold,
+        _path(results),
+        skip_bad,
+    )
+
+
+def bench(
+    bundles: Sequence[str | Path | Bundle],
+    batches: Sequence[int] = (1, 2, 4, 8),
+    threads: Sequence[int | None] = (1, None),
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    data_format: str = "300w",
+    skip_bad: bool = False,
+    reference: bool = False,
+    results: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
+
+    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft.
+    """
+    from slimalign.faces import read_split
+    from slimalign.measuring import bench as measure
+
+    opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
+    samples = None
+    if data is not None and opened:
+        scheme = opened[0].manifest.landmark_scheme
+        samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
+    return measure(opened, batches, threads, bar, samples, reference, _path(results))
+
+
+def predict(
+    bundle: str | Path | Bundle,
+    photo: str | Path,
+    boxes: Sequence[Sequence[float]] = (),
+    out: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """One entry a face: ``box``, ``points`` (K, 2) and ``scores`` (K,) in pixels of the photo.
+
+    ``boxes`` are x0, y0, x1, y1; without them the whole photo is taken as one face. With ``out`` the photo is
+    written there with the landmarks drawn.
+    """
+    from slimalign.predicting import predict_photo
+
+    return predict_photo(_bundle(bundle), Path(photo), boxes, _path(out))
+
+
+def profile(network: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
+    """Parameters and multiply-adds of a network by name, of an architecture's JSON, or of a bundle."""
+    from slimalign.measuring import profile as count
+
+    return count(network, landmarks, input_size)
+
+
+def _bundle(given: str | Path | Bundle) -> Bundle:
+    return given if isinstance(given, Bundle) else read_bundle(given)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _silent() -> Progress:
+    return Progress(console=Console(stderr=True), disable=True)
