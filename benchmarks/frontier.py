@@ -126,14 +126,10 @@ def join(
     """
     latencies = _chosen_latencies(results.latency, protocol, target)
     if not mixed:
-        _one_of_a_kind(
-            (record.protocol for record in latencies), "protocols", "choose one, or ask for a mixed table"
-        )
-        _one_of_a_kind(
-            (record.target for record in latencies), "targets", "choose one, or ask for a mixed table"
-        )
+        _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
+        _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
     accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
-    _one_of_a_kind((record.split for record in accuracies), "splits", "choose one")
+    _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")
     points = _without_latency(results, accuracies)
     measured = {_identity(record): _with_latency(points, record) for record in latencies}
     bare = [point for sha256, point in points.items() if sha256 not in {r.sha256 for r in latencies}]

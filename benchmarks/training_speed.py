@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Generator
 
-from slimalign.compress.batches import Batch, TrainingFaces
-from slimalign.compress.data.cache import cached_faces
+from slimalign.compress.batches import Batch, TrainingFaces, seeded
+from slimalign.compress.data.cache import FaceCache, cached_faces
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import Sample
 from slimalign.compress.data.splits import load_split
@@ -38,6 +38,7 @@ from slimalign.runtimes.schemes import W300
 
 FACES = 128
 BOX_SCALE = 1.25
+STRIDE = 4
 
 
 def main() -> None:
@@ -65,21 +66,53 @@ def drawn(number: int) -> list[Sample]:
 
 
 class AlternatingFaces(TrainingFaces):
-    """Training faces whose passes take turns: fresh augmented batches, then as often a batch of the first pass.
+    """Training faces whose passes take turns: fresh augmented batches, then as often one batch kept in memory.
 
     ``step_ms`` holds the mean milliseconds of a step for each pass, data, training and all.
     """
 
-    step_ms: list[float]
+    def __init__(self, cache: FaceCache, input_size: int, batch: int, device: torch.device) -> None:
+        super().__init__(cache, W300, input_size, BOX_SCALE, AugmentRecipe(), device)
+        self.step_ms: list[float] = []
+        self._kept = next(super().batches(batch, seeded("kept")))
 
     def batches(self, size: int, rng: Generator, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """One pass, of the kind whose turn it is."""
-        source = super().batches(size, rng, rank, world)
-        if not hasattr(self, "step_ms"):
-            self.step_ms, self._kept = [], next(source)
-        elif len(self.step_ms) % 2:
-            source = repeat(self._kept, self.steps(size, world))
+        steps = self.steps(size, world)
+        fresh = len(self.step_ms) % 2 == 0
         began = self._now()
-        yield from source
-        # Here the trainer has asked for another batch, so its last step is done.
-        self.step_ms.append(1000 * (self._now() - began) / self.steps(size, world))
+        yield from super().batches(size, rng, rank, world) if fresh else repeat(self._kept, steps)
+        # The trainer asks for one more batch when its last step is done.
+        self.step_ms.append(1000 * (self._now() - began) / steps)
+
+    def _now(self) -> float:
+        """Seconds, once the device has done all it was given."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def step_times(
+    fabric: Fabric, named: NamedNetwork, samples: Sequence[Sample], batch: int, rounds: int
+) -> tuple[float, float]:
+    """Median milliseconds of a step on fresh augmented batches, and on one batch kept in memory.
+
+    The network is trained on the ground truth as in a run; the first pass of each kind warms up.
+    """
+    size = named.input_size
+    recipe = TrainingRecipe(
+        epochs=2 * (1 + rounds), batch=batch, learning_rate=Schedule(kind="one-cycle", peak=1e-4)
+    )
+    validation = ValidationFaces(samples[:1], CropRule(size, BOX_SCALE), W300, "local-softmax")
+    with tempfile.TemporaryDirectory() as folder:
+        faces = AlternatingFaces(cached_faces(samples, size, Path(folder)), size, batch, fabric.device)
+        silent = Progress(console=Console(quiet=True), disable=True)
+        trainer = Trainer(fabric, faces, Path(folder), 0, silent, batch_norm_momentum=0.01)
+        train_supervised(
+            trainer, "speed", "speed", named.network, recipe, SoftmaxLoss(STRIDE, 1.0), validation
+        )
+    return statistics.median(faces.step_ms[2::2]), statistics.median(faces.step_ms[3::2])
+
+
+if __name__ == "__main__":
+    main()

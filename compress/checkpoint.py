@@ -68,11 +68,10 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file beside ``path`` and rename it there; raises UserError where it cannot be written."""
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # save_file would write to a hidden file of its own, which each kill leaves behind.
+    data = safetensors.torch.save(copies, dict(metadata))
     with replacing(path, kept="the last good one is kept") as beside:
-        try:
-            safetensors.torch.save_file(copies, beside, dict(metadata))
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        beside.write_bytes(data)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

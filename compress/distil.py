@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from slimalign.compress.batches import Batch, masked, seeded
 from slimalign.compress.losses import GroundTruthLoss, distillation_loss
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.supernet import HRSuperNet, weights_of
 from slimalign.compress.recipe import DistilRecipe
 from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
@@ -102,7 +102,7 @@ def distil(
     peers = Peers(_students(student, switches, seeded(trainer.seed, "peer")))
     module = trainer.set_up(peers)
     teacher = teacher.to(device).eval().requires_grad_(False)
-    parameters = [p for name, p in peers.named_parameters() if not name.endswith("factors")]
+    parameters = weights_of(peers)
     optimizer = trainer.adam(parameters, recipe.weight_decay)
     triple_loss = TripleLoss(
         loss,

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from slimalign.compress.batches import Batch
 from slimalign.compress.losses import GroundTruthLoss, sparsity
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.supernet import HRSuperNet, weights_of
 from slimalign.compress.recipe import SearchRecipe
 from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
@@ -28,7 +28,7 @@ def search(
         supernet.factors.fill_(recipe.initial_factor)
     module = trainer.set_up(supernet)
     factors = [supernet.factors]
-    weights = [p for p in supernet.parameters() if p is not supernet.factors]
+    weights = weights_of(supernet)
 
     def batch_loss(batch: Batch, _: Generator) -> Tensor:
         return loss(module(batch.images).float(), batch.points) + recipe.sparsity * sparsity(supernet.factors)

@@ -30,7 +30,10 @@ class CutCosts:
 
     def __init__(self, full: Architecture) -> None:
         self.full = full
-        self._parts = _sizes_of_parts(architecture_cost(full).layers)
+        whole = architecture_cost(full)
+        self._parts = _sizes_of_parts(whole.layers)
+        # No layer of the network may be one that the sum does not know of.
+        assert self.of(full) == (whole.params, whole.macs)
 
     def of(self, cut: Architecture) -> Size:
         """Parameters and multiply-adds of ``cut``, which ``keeping`` made of the full architecture."""

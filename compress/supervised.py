@@ -6,6 +6,7 @@ from torch import Generator, Tensor, nn
 
 from slimalign.compress.batches import Batch
 from slimalign.compress.losses import GroundTruthLoss
+from slimalign.compress.networks.supernet import weights_of
 from slimalign.compress.recipe import TrainingRecipe
 from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
@@ -22,7 +23,7 @@ def train_supervised(
 ) -> None:
     """Train ``network`` in place on the ground truth."""
     module = trainer.set_up(network)
-    parameters = [p for key, p in module.named_parameters() if not key.endswith("factors")]
+    parameters = weights_of(network)
     optimizer = trainer.adam(parameters, recipe.weight_decay)
 
     def batch_loss(batch: Batch, _: Generator) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from slimalign.compress.networks.architecture import Operation
+from slimalign.compress.networks.blocks import upsample
 from slimalign.compress.networks.head import HeatmapHead
-from slimalign.compress.networks.supernet import HRSuperNet, operation_key, upsample
+from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -34,7 +34,9 @@ def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Float
     Raises UserError for an unknown decoder and NonFiniteError for heatmaps that are not finite.
     """
     if not np.isfinite(heatmaps).all():
-        raise NonFiniteError("the network's heatmaps hold NaN or infinite values; no points can be read from them")
+        raise NonFiniteError(
+            "the network's heatmaps hold NaN or infinite values; no points can be read from them"
+        )
     if decoder == "argmax-quarter":
         points, scores = _argmax_quarter(heatmaps)
     elif decoder == "local-mean":

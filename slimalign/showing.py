@@ -21,9 +21,16 @@ if TYPE_CHECKING:
     from slimalign.compress.data.evaluation import Evaluation
 
 
+FILE_COLUMNS = 200
+"""Width of tables that go to a file or a pipe, where rich would cut them to 80."""
+
+
 def console(stderr: bool = False) -> Console:
     """Standard output, or standard error, for plain text and tables."""
-    return Console(stderr=stderr, soft_wrap=True, markup=False, highlight=False)
+    there = Console(stderr=stderr, soft_wrap=True, markup=False, highlight=False)
+    if not there.is_terminal:
+        there.width = FILE_COLUMNS
+    return there
 
 
 def say(text: RenderableType) -> None:

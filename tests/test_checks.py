@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimalign.compress.data.checks import Problem, Split, check_samples, usable_samples
-from slimalign.runtimes.images import load_image
 from slimalign.compress.data.sample import Image, Sample
 from slimalign.compress.data.splits import FORMATS, load_split
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.images import load_image
 from slimalign.runtimes.schemes import AFLW, SCHEMES
 
 WIDTH, HEIGHT = 100, 80

@@ -166,13 +166,10 @@ def broken_off(folder: Path, format_name: str, limit: int = 0) -> subprocess.Pop
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(
-    ("format_name", "limit"),
-    [("onnx", 4000), ("torch", 4000), ("onnx", 100), ("torch", 100)],
-)
-def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path, format_name: str, limit: int) -> None:
-    """A quota on file size stands for the disk: the model has more than 4000 bytes, the manifest more than 100."""
-    with broken_off(tmp_path / "small", format_name, limit) as process:
+@pytest.mark.parametrize("format_name", ["onnx", "torch"])
+def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path, format_name: str) -> None:
+    """A quota on file size stands for the disk; the weights have more than 4000 bytes."""
+    with broken_off(tmp_path / "small", format_name, limit=4000) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "cannot be written (" in output

@@ -85,6 +85,13 @@ def test_the_folder_of_a_checkpoint_is_made_or_refused_in_one_line(tmp_path: Pat
     assert names(tmp_path / "new") == ["a.safetensors"]
 
 
+def test_a_checkpoint_is_written_beside_and_nowhere_else(tmp_path: Path) -> None:
+    """safetensors' own writer makes a hidden file, which a kill leaves behind; its rights give it away."""
+    (tmp_path / "plain").write_bytes(b"")
+    write_tensors(tmp_path / "a.safetensors", {"w": torch.zeros(3)}, {})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def started(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slimalign.runtimes.images import ImageError
 from slimalign.compress.data.sample import Sample
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.images import ImageError
 from slimalign.runtimes.schemes import LandmarkScheme
 
 MIN_INSIDE = 0.5

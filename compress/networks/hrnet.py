@@ -126,7 +126,9 @@ class HRNet(nn.Module):
         for module in self.modules():
             if isinstance(module, (Bottleneck, BasicBlock)):
                 # Every block starts as its shortcut, so that a deep network learns from the first step.
-                nn.init.zeros_(module.body[-1].weight)
+                last = module.body[-1]
+                assert isinstance(last, nn.BatchNorm2d)
+                nn.init.zeros_(last.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4)."""

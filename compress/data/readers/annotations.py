@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.compress.data.checks import Problem, Split
-from slimalign.runtimes.images import load_image
 from slimalign.compress.data.sample import Sample
 from slimalign.runtimes.crop import tight_box
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.images import load_image
 from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from slimalign.compress.data.checks import Split
 from slimalign.compress.data.readers import hrnet_csv
 from slimalign.compress.data.readers.annotations import AnnotationError, Floats, find_list, split_from
-from slimalign.runtimes.images import Image, ImageError
 from slimalign.compress.data.sample import Sample
 from slimalign.runtimes.crop import tight_box
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.images import Image, ImageError
 from slimalign.runtimes.schemes import COFW
 
 SCHEME = COFW
