@@ -24,7 +24,7 @@ batch_norm_momentum = 0.1
 [data]
 format = "drawn"
 scheme = "aflw-19"
-drawn = { train = 480, val = 32, test = 64, size = 128 }
+drawn = { train = 640, val = 32, test = 64, size = 128 }
 
 [input]
 size = 64
@@ -53,10 +53,10 @@ sparsity = 1e-2
 initial_factor = 0.5
 
 [slim]
-max_gmacs = 0.0055
+max_gmacs = 0.006
 
 [distil]
-epochs = 10
+epochs = 14
 batch = 16
 learning_rate = { kind = "one-cycle", peak = 6e-3 }
 ensemble_weight = 0.5
@@ -81,7 +81,7 @@ def run(tmp_path_factory):
 
 
 def splits():
-    return drawn_samples(480, AFLW, 0, 128), drawn_samples(64, AFLW, 2 * 10**6, 128)
+    return drawn_samples(640, AFLW, 0, 128), drawn_samples(64, AFLW, 2 * 10**6, 128)
 
 
 def mean_shape_nme():
@@ -118,7 +118,7 @@ def test_distillation_mends_what_the_cut_broke(run):
 def test_the_student_is_smaller_and_within_its_budget(run):
     folder, document = run
     macs = {step["step"]: step["macs"] for step in document["steps"]}
-    assert macs["distilled"] <= 0.0055e9 < macs["supernet"]
+    assert macs["distilled"] <= 0.006e9 < macs["supernet"]
     assert read_architecture(folder / "architecture.json").input_size == 64
 
 
@@ -183,8 +183,8 @@ def test_predict_finds_the_drawn_landmarks(run, tmp_path):
 
 def test_slim_again_and_export_again(run, tmp_path):
     folder, _ = run
-    cut = json.loads(slimalign("slim", folder, "--max-gmacs", "0.005", "--json"))
-    assert cut["macs"] <= 0.005e9
+    cut = json.loads(slimalign("slim", folder, "--max-gmacs", "0.0055", "--json"))
+    assert cut["macs"] <= 0.0055e9
     (made,) = json.loads(slimalign("export", cut["bundle"], "--formats", "onnx", "--out", tmp_path, "--json"))
     assert read_bundle(made["bundle"]).sha256 == made["sha256"]
     (record,) = json.loads(
