@@ -49,7 +49,7 @@ epochs = 3
 batch = 8
 learning_rate = {{ kind = "one-cycle", peak = 2e-3 }}
 factor_learning_rate = 3e-2
-sparsity = 1e-2
+sparsity = 0.0
 
 [slim]
 max_params = 6000
@@ -234,7 +234,7 @@ def test_one_cycle_peaks_after_the_warm_up():
         ("max_params = 6000", "", "give either threshold, or max_gmacs"),
         ("max_params = 6000", "max_params = 6000\nthreshold = 0.1", "give either threshold, or max_gmacs"),
         ("epochs = 2", "epochs = -2", "teacher.epochs = -2: Input should be greater than 0"),
-        ("sparsity = 1e-2", "sparsity = nan", "search.sparsity"),
+        ("sparsity = 0.0", "sparsity = nan", "search.sparsity"),
         ('kind = "one-cycle", peak = 1e-3', 'kind = "cosine", peak = 1e-3', "learning_rate.kind = cosine"),
         ("[slim]", "[slim", "not valid TOML"),
         ("sparsity", "sparcity", "search"),
