@@ -97,14 +97,16 @@ class Chain:
         self.faces = faces
         self.folder = folder
         self.fabric = fabric
+        self._progress = progress
         self.rule = CropRule(recipe.input.size, recipe.input.box_scale)
-        self.validation = ValidationFaces(faces.val, self.rule, faces.scheme, recipe.decoder)
-        faces_in_training = self._training_faces(progress)
+        self._validation = ValidationFaces(faces.val, self.rule, faces.scheme, recipe.decoder)
+        faces_in_training = self._training_faces()
         self._trainer = Trainer(
             fabric, faces_in_training, folder, recipe.seed, progress, recipe.batch_norm_momentum
         )
 
-    def _training_faces(self, progress: Progress) -> TrainingFaces:
+    def _training_faces(self) -> TrainingFaces:
+        progress = self._progress
         task = progress.add_task("decoding train", total=len(self.faces.train))
         size = self.recipe.input.size
         with self.fabric.rank_zero_first():
@@ -123,13 +125,13 @@ class Chain:
 
     def nme(self, network: nn.Module) -> float:
         """NME on the validation split, in percent."""
-        return self.validation.nme(network, self.fabric.device)
+        return self._validation.nme(network, self.fabric.device)
 
     def teacher(self) -> HRNet:
         """The teacher, trained on the ground truth."""
         network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count, self.recipe.teacher.width))
         train_supervised(
-            self._trainer, "teacher", "teacher", network, self.recipe.teacher, self._loss, self.validation
+            self._trainer, "teacher", "teacher", network, self.recipe.teacher, self._loss, self._validation
         )
         return network
 
@@ -137,12 +139,17 @@ class Chain:
         """The supernet after the search."""
         architecture = self.recipe.search.supernet(self.faces.scheme.count, self.recipe.input.size)
         network = self._seeded("supernet", lambda: HRSuperNet(architecture))
-        search(self._trainer, network, self.recipe.search, self._loss, self.validation)
+        search(self._trainer, network, self.recipe.search, self._loss, self._validation)
         return network
 
     def student(self, supernet: HRSuperNet) -> HRSuperNet:
         """The dense student that is left of the supernet; its architecture is saved in the run folder."""
         architecture = slimmed_architecture(supernet, self.recipe.slim)
+        cost = architecture_cost(architecture)
+        self._progress.console.print(
+            f"slimmed: {len(architecture.operations)} of {len(supernet.architecture.operations)} operations kept, "
+            f"{cost.params:,} parameters, {cost.macs:,} multiply-adds"
+        )
         if self.fabric.is_global_zero:
             write_text(self.folder / ARCHITECTURE_NAME, architecture.model_dump_json(indent=1) + "\n")
         return student_from(supernet, architecture).to(self.fabric.device)
@@ -154,7 +161,7 @@ class Chain:
 
     def _distil(self, student: HRSuperNet, teacher: HRNet, switches: Switches) -> Distilled:
         students = distil(
-            self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self.validation
+            self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self._validation
         )
         return Distilled(switches, students, [self.nme(one) for one in students])
 
@@ -176,7 +183,7 @@ class Chain:
 
     def _from_scratch(self, name: str, architecture: Architecture, recipe: BaselineRecipe) -> float:
         network = self._seeded("baseline", lambda: HRSuperNet(architecture))
-        train_supervised(self._trainer, name, "baseline", network, recipe, self._loss, self.validation)
+        train_supervised(self._trainer, name, "baseline", network, recipe, self._loss, self._validation)
         return self.nme(network)
 
     def _seeded(self, name: str, build: Callable[[], Built]) -> Built:

@@ -66,6 +66,7 @@ def run(
         strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
     )
     fabric.launch()
+    progress.console.quiet = not fabric.is_global_zero
     with fabric.rank_zero_first():
         claim_folder(folder, recipe, faces)
     chain = Chain(recipe, faces, folder, fabric, progress)

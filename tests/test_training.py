@@ -113,6 +113,14 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
             assert [float(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, whole.epoch + 1))
 
 
+def test_two_processes_train_together_and_one_of_them_reports(tmp_path):
+    process = slimalign("run", write_recipe(tmp_path), "--out", tmp_path / "run", "--devices", 2, "--json")
+    status, output = finished(process)
+    assert status == 0, output
+    assert output.count('"steps"') == 1
+    assert read_checkpoint(tmp_path / "run" / "distilled" / "checkpoint.safetensors").epoch == 3
+
+
 def test_a_loss_that_explodes_stops_with_a_clear_word(tmp_path):
     status, output = finished(
         slimalign("run", write_recipe(tmp_path, peak="1e30"), "--out", tmp_path / "run")
