@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import replacing
 
+CHECKPOINT_NAME = "checkpoint.safetensors"
+"""The file in a stage's folder."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:

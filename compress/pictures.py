@@ -79,7 +79,7 @@ def draw_architecture(architecture: Architecture, path: str | Path, title: str =
     grid.draw_blocks(architecture)
     for op in architecture.operations:
         grid.draw_operation(op, _gid("kept", op), color=DIRECTIONS[direction(op)])
-    grid.draw_heading(title, _kept_share(architecture, supernet_of(architecture)))
+    grid.draw_heading(title, _kept_share(architecture, uncut(architecture)))
     counts = direction_counts(architecture.operations)
     arrows = [_line(DIRECTIONS[name], f"{name}: {count}") for name, count in counts.items()]
     _write_legend(figure, [*arrows, *block_legend(architecture)])
@@ -92,12 +92,13 @@ def draw_factors(
     path: str | Path,
     kept: Architecture | None = None,
     title: str = "",
+    measure: str = "|a|",
 ) -> None:
-    """Draw the importance |a| of each operation: as arrows on the network, and sorted, as bars.
+    """Draw the importance of each operation: as arrows on the network, and sorted, as bars.
 
-    ``factors`` (operations,) are in the order of ``architecture.operations``; sign is ignored. Where
-    ``kept``, an architecture cut from this one, is given, pruned operations are dashed and their bars
-    hollow, and a line marks the cut. ``path`` ends in .png or .svg. Raises UserError for factors of another
+    ``factors`` (operations,) are in the order of ``architecture.operations``; sign is ignored. ``measure`` tells
+    what they are. Where ``kept``, an architecture cut from this one, is given, pruned operations are dashed and
+    their bars hollow, and a line marks the cut. ``path`` ends in .png or .svg. Raises UserError for factors of another
     number or not finite, for a ``kept`` that was not cut from ``architecture``, and as draw_architecture.
     """
     path = check_picture_path(path)
@@ -114,15 +115,16 @@ def draw_factors(
     heading = _kept_share(kept, architecture) if kept else f"{len(magnitudes)} operations, none pruned"
     grid.draw_heading(title, f"importance factors: {heading}")
     _draw_sorted(below, magnitudes, remaining, scale)
+    below.set_ylabel(measure, fontsize=8)
     _add_colour_bar(figure, below, scale)
-    legend = [_line(scale.colour(scale.largest), "operation, wider for larger |a|")]
+    legend = [_line(scale.colour(scale.largest), "operation, wider the more important")]
     if kept is not None:
         legend.append(_line(GREY, "pruned operation", linestyle=DASHES))
     _write_legend(figure, [*legend, *block_legend(remaining, pale=True)])
     save_figure(figure, path)
 
 
-def supernet_of(architecture: Architecture) -> Architecture:
+def uncut(architecture: Architecture) -> Architecture:
     """The supernet with the widths and stages of ``architecture``, all operations kept."""
     return full_architecture(
         architecture.landmarks,
@@ -206,7 +208,7 @@ def _draw_weighted_network(
 
 
 def _draw_sorted(axes: Axes, magnitudes: Magnitudes, kept: Architecture, scale: ImportanceScale) -> None:
-    """|a| from the largest down, as bars; the cut lies after the last bar that is kept."""
+    """Importance from the largest down, as bars; the cut lies after the last bar that is kept."""
     remaining = set(kept.operations)
     ranked = sorted(magnitudes, key=lambda op: (-magnitudes[op], op not in remaining))
     values = np.array([magnitudes[op] for op in ranked])
@@ -230,14 +232,13 @@ def _draw_sorted(axes: Axes, magnitudes: Magnitudes, kept: Architecture, scale: 
     axes.set_xlim(0, len(ranked))
     axes.set_ylim(0, 1.15 * (high or 1.0))
     axes.set_xlabel("operations, the most important first", fontsize=8)
-    axes.set_ylabel("importance |a|", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _mark_cut(axes: Axes, place: int, values: NDArray[np.float64], stranded: int) -> None:
     """The line after the last kept bar; ``stranded`` operations before it went with a block they belonged to."""
-    text = f"cut: the last one kept has |a| = {values[place - 1]:.3g}"
+    text = f"cut: the last one kept has {values[place - 1]:.3g}"
     if stranded:
         text += f"\n{stranded} larger ones are pruned (hollow)"
     axes.axvline(place, color=INK, linewidth=1, linestyle="--", gid="cut")

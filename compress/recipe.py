@@ -50,6 +50,11 @@ class DataRecipe(_Part):
     scheme: Literal["300w-68", "wflw-98", "cofw-29", "aflw-19"] = "300w-68"
     drawn: DrawnRecipe = DrawnRecipe()
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are faces to choose by: not where the test split stands in for a validation split."""
+        return self.format == "drawn" or self.val != self.test
+
 
 class InputRecipe(_Part):
     """The network's input, in pixels, and the sigma of ground-truth Gaussians, in heatmap pixels."""
@@ -140,12 +145,18 @@ class BaselineRecipe(TrainingRecipe):
     count: PositiveInt = 3
 
 
-class SlimRecipe(_Part):
-    """How far to cut: below a threshold on the factors, or the lowest threshold that meets a budget.
+ImportanceName = Literal["relative", "absolute"]
+"""|a| over the largest |a| of its block, or |a| itself as in the paper."""
 
-    ``max_gmacs`` are multiply-adds of the whole student, head included, at the recipe's input size.
+
+class SlimRecipe(_Part):
+    """How far to cut: below a threshold on the importance, or the lowest threshold that meets a budget.
+
+    ``importance`` is what an operation's factor counts for. ``max_gmacs`` are multiply-adds of the whole student,
+    head included, at the recipe's input size.
     """
 
+    importance: ImportanceName = "relative"
     threshold: PositiveFloat | None = None
     max_gmacs: PositiveFloat | None = None
     max_params: PositiveInt | None = None
@@ -212,6 +223,8 @@ def read_recipe(path: str | Path) -> Recipe:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; the shipped ones lie in recipes/") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give one recipe, a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     try:

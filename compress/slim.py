@@ -11,11 +11,14 @@ import torch
 from slimalign.compress.cost import Cost, LayerCost, count
 from slimalign.compress.networks.architecture import Architecture, Operation
 from slimalign.compress.networks.supernet import HRSuperNet, block_key, operation_key
-from slimalign.compress.recipe import SlimRecipe
+from slimalign.compress.recipe import ImportanceName, SlimRecipe
 from slimalign.runtimes.errors import UserError
 
 FLAT_SPREAD = 0.02
-"""Factors whose 5 % and 95 % quantiles differ by less than this share of the median tell nothing apart."""
+"""Importances whose 5 % and 95 % quantiles differ by less than this share of the median tell nothing apart."""
+
+DEAD_SHARE = 0.01
+"""A block whose factors are all below this share of the network's largest is on its way out as a whole."""
 
 
 class Size(NamedTuple):
@@ -64,12 +67,24 @@ def _sizes_of_parts(layers: Iterable[LayerCost]) -> defaultdict[str, Size]:
 def slimmed_architecture(supernet: HRSuperNet, recipe: SlimRecipe) -> Architecture:
     """The architecture that is left of ``supernet`` by the recipe's threshold or budget.
 
-    Raises UserError where nothing within the budget is a network.
+    Raises UserError where nothing within the budget is a network, and where nothing would be cut.
     """
-    full, ranked = supernet.architecture, ranked_operations(supernet)
+    ranked = ranked_operations(supernet, recipe.importance)
     if recipe.threshold is not None:
-        return full.keeping(op for op, importance in ranked if importance >= recipe.threshold)
-    costs, operations = CutCosts(full), [op for op, _ in ranked]
+        kept = [op for op, importance in ranked if importance >= recipe.threshold]
+        cut = supernet.architecture.keeping(kept)
+    else:
+        cut = _largest_in_budget(supernet.architecture, [op for op, _ in ranked], recipe)
+    if len(cut.operations) == len(ranked):
+        raise UserError(
+            f"slim: all {len(ranked)} operations would be kept, the smallest importance is {ranked[-1][1]:.4g}; "
+            "raise the threshold or lower the budget"
+        )
+    return cut
+
+
+def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: SlimRecipe) -> Architecture:
+    costs = CutCosts(full)
     cut = largest_within(costs, operations, _budget(recipe))
     if cut is None:
         size = costs.of(_smallest_cut(full, operations))
@@ -80,20 +95,42 @@ def slimmed_architecture(supernet: HRSuperNet, recipe: SlimRecipe) -> Architectu
     return cut
 
 
-def ranked_operations(supernet: HRSuperNet) -> list[tuple[Operation, float]]:
-    """Operations with their importance |a|, the most important first.
+def ranked_operations(
+    supernet: HRSuperNet, importance: ImportanceName = "relative"
+) -> list[tuple[Operation, float]]:
+    """Operations with their importance, the greatest first; among equals the greater |a| comes first.
 
-    Raises UserError where the factors have not spread: their order would be noise.
+    A block's factors may shrink together at no loss, because the batch norms behind it make up for their common
+    scale; L1 then shrinks them. So ``relative`` compares them within the block: |a| over the block's largest, or
+    over DEAD_SHARE of the network's largest where that is more. ``absolute`` is the paper's |a|.
+
+    Raises UserError where the importances have not spread: their order would be noise.
     """
-    magnitudes = supernet.factors.detach().abs().float().cpu()
-    low, middle, high = torch.quantile(magnitudes, torch.tensor([0.05, 0.5, 0.95])).tolist()
-    if high - low < FLAT_SPREAD * middle:
+    operations, factors = supernet.architecture.operations, supernet.factors.detach().abs().float().cpu()
+    magnitudes = dict(zip(operations, factors.tolist(), strict=True))
+    importances = _within_blocks(magnitudes) if importance == "relative" else magnitudes
+    _refuse_flat(list(importances.values()))
+    order = sorted(operations, key=lambda op: (-importances[op], -magnitudes[op]))
+    return [(op, importances[op]) for op in order]
+
+
+def _within_blocks(magnitudes: dict[Operation, float]) -> dict[Operation, float]:
+    """Each magnitude as a share of its block's largest, or of what the least living block has."""
+    floor = DEAD_SHARE * max(magnitudes.values())
+    largest: defaultdict[tuple[int, int], float] = defaultdict(lambda: floor)
+    for op, magnitude in magnitudes.items():
+        block = op.stage, op.target
+        largest[block] = max(largest[block], magnitude)
+    return {op: magnitude / (largest[op.stage, op.target] or 1.0) for op, magnitude in magnitudes.items()}
+
+
+def _refuse_flat(importances: list[float]) -> None:
+    low, middle, high = torch.quantile(torch.tensor(importances), torch.tensor([0.05, 0.5, 0.95])).tolist()
+    if high - low <= FLAT_SPREAD * middle:
         raise UserError(
             f"the importance factors have not spread (5 % to 95 %: {low:.4g} to {high:.4g}); raise "
-            "search.factor_learning_rate, search.sparsity or search.epochs in the recipe and run again"
+            "search.factor_learning_rate, search.sparsity or search.epochs in the recipe"
         )
-    pairs = zip(supernet.architecture.operations, magnitudes.tolist(), strict=True)
-    return sorted(pairs, key=lambda pair: -pair[1])
 
 
 def _budget(recipe: SlimRecipe) -> Callable[[Size], bool]:

@@ -12,6 +12,7 @@ from slimalign.compress.networks.architecture import read_architecture
 from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import write_text
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
@@ -36,7 +37,7 @@ def write_network(folder: Path, network: nn.Module) -> tuple[str, ...]:
     """
     name, text = _described(network)
     write_tensors(folder / WEIGHTS, network.state_dict(), {})
-    (folder / name).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / name, text + "\n")
     return WEIGHTS, name
 
 

@@ -18,7 +18,13 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from slimalign.compress.batches import Batch, TrainingFaces, seeded
-from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from slimalign.compress.checkpoint import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
 from slimalign.compress.recipe import Schedule
 from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.files import write_text
@@ -96,7 +102,7 @@ class Trainer:
     def run(self, stage: Stage) -> list[dict[str, float]]:
         """Train ``stage`` to its end; the history holds one row of figures an epoch."""
         self._check_batch(stage)
-        path = self.folder / stage.name / "checkpoint.safetensors"
+        path = self.folder / stage.name / CHECKPOINT_NAME
         history, first = self._restore(stage, path)
         task = self.progress.add_task(stage.name, total=stage.epochs * self._batches_an_epoch(stage))
         self.progress.advance(task, first * self._batches_an_epoch(stage))
@@ -218,7 +224,7 @@ def _refuse_non_finite(stage: Stage, row: dict[str, float]) -> None:
 def _stopped(stage: Stage, fault: str) -> UserError:
     return UserError(
         f"{stage.name}: {fault}; the last good checkpoint is kept, "
-        "lower the learning rate in the recipe (or use precision 32-true) and run again"
+        "lower its learning rate in the recipe and run again with --retrain"
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slimalign.compress.batches import normalised
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, cut_crops
 from slimalign.runtimes.crop import CropRule, invert, transform_points
 from slimalign.runtimes.decode import decode
 from slimalign.runtimes.errors import UserError
@@ -34,7 +34,7 @@ class ValidationFaces:
         for sample in samples:
             if scheme.distances(sample.points[None], NORMALISER)[0] <= 0:
                 raise UserError(f"{sample.name}: its {NORMALISER} distance is 0; leave it out of the split")
-        crops = np.stack([rule.crop(sample.load(), sample.box) for sample in samples])
+        crops = cut_crops(samples, rule)
         self.crops = torch.from_numpy(crops).permute(0, 3, 1, 2)
 
     def predict(self, network: nn.Module, device: torch.device) -> NDArray[np.floating]:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimalign.compress.data.checks import Problem, Split, check_samples, usable_samples
+from slimalign.compress.data.checks import (
+    Problem,
+    Split,
+    UsableSplit,
+    check_samples,
+    refuse_bad,
+    usable_samples,
+)
 from slimalign.compress.data.sample import Image, Sample
 from slimalign.compress.data.splits import FORMATS, load_split
 from slimalign.runtimes.errors import UserError
@@ -67,12 +74,12 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_each_fault_has_its_text(case: str) -> None:
     sample, fault = FAULTS[case]
-    assert check_samples([sample], AFLW) == [Problem("a.png", fault)]
+    assert check_samples([sample], AFLW) == {0: Problem("a.png", fault)}
 
 
 def test_a_face_cut_by_the_border_passes() -> None:
     at_the_limit = with_box(-30.5, 10, 29.5, 50)  # half of its width is outside
-    assert check_samples([at_the_limit], AFLW) == []
+    assert check_samples([at_the_limit], AFLW) == {}
     assert len(check_samples([with_box(-30.6, 10, 29.4, 50)], AFLW)) == 1
 
 
@@ -101,17 +108,17 @@ def test_image_faults_come_from_the_files(tmp_path: Path) -> None:
     (tmp_path / "good.jpg").write_bytes(jpeg.tobytes())
     names = ("cut.jpg", "text.jpg", "good.jpg", "none.jpg")
     samples = [face(name, load=partial(load_image, str(tmp_path / name))) for name in names]
-    assert check_samples(samples, AFLW) == [
-        Problem("cut.jpg", "the JPEG is cut short (no end-of-image marker); copy it again"),
-        Problem("text.jpg", "not an image that can be decoded (5 bytes); copy it again"),
-        Problem("none.jpg", "the image cannot be read (No such file or directory)"),
-    ]
+    assert check_samples(samples, AFLW) == {
+        0: Problem("cut.jpg", "the JPEG is cut short (no end-of-image marker); copy it again"),
+        1: Problem("text.jpg", "not an image that can be decoded (5 bytes); copy it again"),
+        3: Problem("none.jpg", "the image cannot be read (No such file or directory)"),
+    }
 
 
 def test_repeated_faces_and_several_faces_in_one_image() -> None:
     two_in_one = [face(points=POINTS), face(points=POINTS + 5)]
-    assert check_samples(two_in_one, AFLW) == []
-    assert check_samples([*two_in_one, face(points=POINTS)], AFLW) == [Problem("a.png", "listed twice")]
+    assert check_samples(two_in_one, AFLW) == {}
+    assert check_samples([*two_in_one, face(points=POINTS)], AFLW) == {2: Problem("a.png", "listed twice")}
 
 
 def test_progress_counts_every_face() -> None:
@@ -123,49 +130,63 @@ def test_progress_counts_every_face() -> None:
 
 def test_usable_samples_of_a_good_split() -> None:
     samples = [face("a"), face("b")]
-    assert usable_samples(Split(AFLW, samples, []), skip_bad=False) == (samples, [])
+    assert usable_samples(Split(AFLW, samples, [])) == UsableSplit(samples, [])
 
 
-def test_usable_samples_lists_what_is_wrong() -> None:
-    split = Split(AFLW, [face("a"), face("b", points=POINTS[:3])], [Problem("c", "'x' is not a number")])
-    with pytest.raises(UserError) as caught:
-        usable_samples(split, skip_bad=False)
-    assert str(caught.value).splitlines() == [
-        "2 bad faces: mend them, or go on without them with --skip-bad",
-        "  c: 'x' is not a number",
-        "  b: 3 points, aflw-19 has 19",
-    ]
-
-
-def test_skip_bad_goes_on_without_them() -> None:
+def test_bad_faces_are_not_usable() -> None:
     # The second face of the same image is bad: only that one goes.
     samples = [face("a"), face("a", points=POINTS[:3]), face("b")]
     reader_problem = Problem("c", "'x' is not a number")
-    usable, problems = usable_samples(Split(AFLW, samples, [reader_problem]), skip_bad=True)
-    assert usable == [samples[0], samples[2]]
-    assert problems == [reader_problem, Problem("a", "3 points, aflw-19 has 19")]
+    usable = usable_samples(Split(AFLW, samples, [reader_problem]))
+    assert usable.samples == [samples[0], samples[2]]
+    assert usable.problems == [reader_problem, Problem("a", "3 points, aflw-19 has 19")]
 
 
-def test_a_long_list_is_cut_after_twenty() -> None:
-    problems = [Problem(f"{i}.png", "gone") for i in range(23)]
+def refusal(splits: dict[str, UsableSplit], skip_bad: bool = False) -> list[str]:
     with pytest.raises(UserError) as caught:
-        usable_samples(Split(AFLW, [face()], problems), skip_bad=False)
-    lines = str(caught.value).splitlines()
-    assert lines[0].startswith("23 bad faces: ")
-    assert lines[1:21] == [f"  {i}.png: gone" for i in range(20)]
-    assert lines[21:] == ["  and 3 more"]
+        refuse_bad(splits, skip_bad)
+    return str(caught.value).splitlines()
+
+
+def gone(*names: str) -> list[Problem]:
+    return [Problem(name, "gone") for name in names]
+
+
+def test_the_bad_faces_of_all_splits_are_listed_at_once() -> None:
+    splits = {
+        "train": UsableSplit([face()], gone("a", "b")),
+        "val": UsableSplit([face()], []),
+        "test": UsableSplit([face()], gone("c")),
+    }
+    assert refusal(splits) == [
+        "3 bad faces: mend them, or go on without them with --skip-bad",
+        "train: 2 bad faces",
+        "  a: gone",
+        "  b: gone",
+        "test: 1 bad face",
+        "  c: gone",
+    ]
+    refuse_bad(splits, skip_bad=True)
+    refuse_bad({"val": splits["val"]}, skip_bad=False)
+
+
+def test_a_long_list_is_cut_after_a_hundred_of_each_split() -> None:
+    names = [f"{number}.png" for number in range(103)]
+    long = UsableSplit([face()], gone(*names))
+    listed = [*(f"  {name}: gone" for name in names[:100]), "  and 3 more"]
+    head, *lines = refusal({"train": long, "val": long})
+    assert head.startswith("206 bad faces: ")
+    assert lines == ["train: 103 bad faces", *listed, "val: 103 bad faces", *listed]
 
 
 @pytest.mark.parametrize("skip_bad", [True, False])
-def test_no_usable_face_is_an_error_either_way(skip_bad: bool) -> None:
-    with pytest.raises(UserError) as caught:
-        usable_samples(Split(AFLW, [], [Problem("a", "gone")]), skip_bad)
-    assert str(caught.value) == "1 bad face: no usable face is left; mend these\n  a: gone"
-
-
-def test_an_empty_split_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"^the split is empty; choose another$"):
-        usable_samples(Split(AFLW, [], []), skip_bad=True)
+def test_a_split_without_a_usable_face_is_an_error_either_way(skip_bad: bool) -> None:
+    splits = {"train": UsableSplit([face()], []), "val": UsableSplit([], gone("a"))}
+    assert refusal(splits, skip_bad) == [
+        "1 bad face: no usable face is left in val; mend these",
+        "val: 1 bad face",
+        "  a: gone",
+    ]
 
 
 def test_formats() -> None:

@@ -130,10 +130,11 @@ def test_soft_argmax_of_a_single_pixel():
     assert soft_argmax(probabilities, 3, 4).tolist() == [[[3.0, 1.0]]]
 
 
-def test_slimming_is_exact_where_the_pruned_factors_are_zero(lively_supernet):
+@pytest.mark.parametrize("importance", ["absolute", "relative"])
+def test_slimming_is_exact_where_the_pruned_factors_are_zero(lively_supernet, importance):
     """Pruned by threshold, with whole blocks going and what then feeds nothing."""
     supernet = lively_supernet
-    architecture = slimmed_architecture(supernet, SlimRecipe(threshold=0.75))
+    architecture = slimmed_architecture(supernet, SlimRecipe(importance=importance, threshold=0.75))
     assert len(architecture.operations) < 0.7 * len(supernet.architecture.operations)
     student = student_from(supernet, architecture).eval()
     kept = set(architecture.operations)
@@ -166,7 +167,50 @@ def test_a_discarded_output_level_keeps_the_heads_width(lively_supernet):
 def test_negative_factors_count_by_their_magnitude(lively_supernet):
     with torch.no_grad():
         lively_supernet.factors[5] = -3.0
-    assert ranked_operations(lively_supernet)[0] == (lively_supernet.architecture.operations[5], 3.0)
+    first = ranked_operations(lively_supernet, "absolute")[0]
+    assert first == (lively_supernet.architecture.operations[5], 3.0)
+
+
+def test_relative_importance_compares_within_a_block(lively_supernet):
+    """A block's common scale, which batch norms make up for, changes nothing; its largest factor counts 1."""
+    before = dict(ranked_operations(lively_supernet, "relative"))
+    operations, scales = lively_supernet.architecture.operations, {0: 0.5, 1: -2.0, 2: 1.0}
+    block = [i for i, op in enumerate(operations) if (op.stage, op.target) == (3, 1)]
+    magnitudes = lively_supernet.factors[block].abs()
+    expected = (magnitudes / magnitudes.max()).tolist()
+    assert [before[operations[i]] for i in block] == pytest.approx(expected)
+    with torch.no_grad():
+        for i, op in enumerate(operations):
+            lively_supernet.factors[i] *= scales[op.target]
+    assert dict(ranked_operations(lively_supernet, "relative")) == pytest.approx(before)
+
+
+@pytest.mark.parametrize(("scale", "importance"), [(0.0, 0.0), (1e-6, 1e-4), (1e-3, 0.1), (0.1, 1.0)])
+def test_a_block_that_fades_as_a_whole_counts_less_and_less(lively_supernet, scale, importance):
+    """Its largest factor is ``scale`` times the network's; below a hundredth of that the block fades."""
+    operations = lively_supernet.architecture.operations
+    block = [i for i, op in enumerate(operations) if (op.stage, op.target) == (3, 1)]
+    with torch.no_grad():
+        lively_supernet.factors[block] *= scale / lively_supernet.factors[block].max()
+        lively_supernet.factors[0] = 1.0
+        lively_supernet.factors.clamp_(max=1.0)
+    importances = dict(ranked_operations(lively_supernet, "relative"))
+    assert max(importances[operations[i]] for i in block) == pytest.approx(importance)
+
+
+def test_among_equals_the_larger_factor_stays(lively_supernet):
+    """Each block's largest counts 1; a tight budget decides between them by |a|, not by their place."""
+    operations, levels = lively_supernet.architecture.operations, {0: 0.03, 1: 0.1, 2: 1.0}
+    with torch.no_grad():
+        for i, op in enumerate(operations):
+            lively_supernet.factors[i] = levels[op.target] if op.source == op.target else 0.001
+            if op.stage == 2:
+                lively_supernet.factors[i] = levels[op.target]
+    ranked = ranked_operations(lively_supernet, "relative")
+    assert [op.target for op, importance in ranked if importance == 1.0] == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+    macs = architecture_cost(lively_supernet.architecture.keeping([op for op, _ in ranked[:3]])).macs
+    cut = slimmed_architecture(lively_supernet, SlimRecipe(max_gmacs=macs / 1e9))
+    assert cut.output_levels == (2,)
 
 
 def macs_of_first(supernet, ranked, n):
@@ -213,8 +257,23 @@ def test_the_sum_over_kept_parts_is_the_count_of_the_cut_network(small_architect
 
 
 def test_factors_that_have_not_spread_are_refused(small_architecture):
+    network = HRSuperNet(small_architecture)
     with pytest.raises(UserError, match="have not spread"):
-        slimmed_architecture(HRSuperNet(small_architecture), SlimRecipe(max_gmacs=0.001))
+        slimmed_architecture(network, SlimRecipe(max_gmacs=0.001))
+    with torch.no_grad():  # blocks differ, but within each the factors are alike
+        for i, op in enumerate(small_architecture.operations):
+            network.factors[i] = 0.1 * op.stage + 0.01 * op.target
+    assert len(ranked_operations(network, "absolute")) == len(small_architecture.operations)
+    with pytest.raises(UserError, match="have not spread"):
+        ranked_operations(network, "relative")
+
+
+@pytest.mark.parametrize("recipe", [SlimRecipe(threshold=1e-9), SlimRecipe(max_gmacs=1.0)])
+def test_a_cut_that_would_keep_everything_is_refused(lively_supernet, recipe):
+    with pytest.raises(
+        UserError, match="slim: all 21 operations would be kept, the smallest importance is 0"
+    ):
+        slimmed_architecture(lively_supernet, recipe)
 
 
 @pytest.mark.parametrize("share", [0.65, 0.8])

@@ -10,7 +10,7 @@ import pytest
 from slimalign.compress.networks.architecture import Architecture, Operation, full_architecture
 from slimalign.compress.networks.catalogue import build_network
 from slimalign.compress.networks.supernet import HRSuperNet
-from slimalign.compress.pictures import draw_architecture, draw_factors, supernet_of
+from slimalign.compress.pictures import draw_architecture, draw_factors, uncut
 from slimalign.runtimes.errors import UserError
 
 # Two levels, four stages. Of 2 + 4 + 4 operations it keeps five, of 1 + 2 + 2 + 2 blocks five.
@@ -53,9 +53,9 @@ def style(group: ElementTree.Element) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in (item.split(":") for item in text.split(";"))}
 
 
-def test_the_supernet_of_a_cut_keeps_all() -> None:
-    assert supernet_of(CUT).operations == WHOLE.operations
-    assert len(supernet_of(CUT).operations) == 10
+def test_the_uncut_a_cut_keeps_all() -> None:
+    assert uncut(CUT).operations == WHOLE.operations
+    assert len(uncut(CUT).operations) == 10
 
 
 def test_an_architecture_is_drawn_whole(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_pruned_operations_are_dashed_and_the_cut_is_marked(tmp_path: Path) -> N
     assert "#ffffff" not in {style(ids[f"bar-{name}"])["fill"] for name in KEPT_IDS}
     text = (tmp_path / "cut.svg").read_text(encoding="utf-8")
     for words in (
-        "cut: the last one kept has |a| = 0.5",
+        "cut: the last one kept has 0.5",
         "1 larger ones are pruned (hollow)",
         "smallest 0.1, median 0.5, largest 0.7",
         "importance factors: 5 of 10 operations (50%) and 5 of 7 blocks (71%) are kept",

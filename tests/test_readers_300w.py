@@ -130,3 +130,92 @@ def test_a_missing_list_names_what_was_looked_for_and_what_there_is(tmp_path: Pa
         f"{tmp_path}: no list of the split 'tset', looked for tset.txt and face_landmarks_300w_tset.csv; "
         "the splits there are train, valid"
     )
+
+
+DOWNLOAD = {
+    "train": ("afw/a_1.jpg", "afw/a_2.JPG", "helen/trainset/h_1.jpg", "lfpw/trainset/l_1.png"),
+    "common": ("helen/testset/h_2.jpeg", "lfpw/testset/l_2.png"),
+    "challenging": ("ibug/i 1.jpg",),
+}
+FULL = (*DOWNLOAD["common"], *DOWNLOAD["challenging"])
+
+
+def write_download(root: Path) -> None:
+    for name in (name for names in DOWNLOAD.values() for name in names):
+        write_face(root, name, pts_text())
+
+
+def names_of(root: Path, split: str) -> list[str]:
+    return [sample.name for sample in w300.read_split(root, split).samples]
+
+
+@pytest.mark.parametrize("below", ["", "300W/"])
+def test_the_download_gives_the_standard_splits(tmp_path: Path, below: str) -> None:
+    write_download(tmp_path / below)
+    for split, names in {**DOWNLOAD, "full": FULL, "test": FULL}.items():
+        assert names_of(tmp_path, split) == [below + name for name in names]
+    test = w300.read_split(tmp_path, "test")
+    assert test.problems == []
+    assert test.scheme is w300.SCHEME
+    np.testing.assert_array_equal(test.samples[0].points, EXPECTED)
+    assert test.samples[0].load().shape == (200, 120, 3)
+    assert [sample.subsets for sample in test.samples] == [
+        ("common", "helen"),
+        ("common", "lfpw"),
+        ("challenge", "ibug"),
+    ]
+
+
+def test_each_archive_may_have_a_folder_of_its_own(tmp_path: Path) -> None:
+    for name in DOWNLOAD["train"]:
+        write_face(tmp_path, f"{name.split('/')[0]}/{name}", pts_text())
+    assert names_of(tmp_path, "train") == [f"{name.split('/')[0]}/{name}" for name in DOWNLOAD["train"]]
+
+
+def test_only_images_with_points_that_are_not_mirrored_copies_are_faces(tmp_path: Path) -> None:
+    write_face(tmp_path, "ibug/kept.png", pts_text())
+    write_face(tmp_path, "ibug/kept_mirror.png", pts_text())
+    write_face(tmp_path, "ibug/alone.png", pts_text())
+    (tmp_path / "ibug/alone.pts").unlink()
+    (tmp_path / "ibug/kept.txt").write_text("notes")
+    assert names_of(tmp_path, "challenging") == ["ibug/kept.png"]
+
+
+def test_lists_go_before_the_folders(tmp_path: Path) -> None:
+    write_download(tmp_path)
+    write_list(tmp_path, "test", "afw/a_1.jpg")
+    (tmp_path / "face_landmarks_300w_common.csv").write_text("")
+    assert names_of(tmp_path, "test") == ["afw/a_1.jpg"]
+    assert names_of(tmp_path, "common") == []
+    assert names_of(tmp_path, "full") == list(FULL)
+
+
+def test_faces_set_aside_for_validation_are_not_trained_on(tmp_path: Path) -> None:
+    write_download(tmp_path)
+    write_list(tmp_path, "valid", "afw/a_2.JPG", "ibug/i 1.jpg")
+    assert names_of(tmp_path, "valid") == ["afw/a_2.JPG", "ibug/i 1.jpg"]
+    assert names_of(tmp_path, "train") == [name for name in DOWNLOAD["train"] if name != "afw/a_2.JPG"]
+    assert names_of(tmp_path, "test") == list(FULL)
+
+
+def test_the_download_has_no_validation_split(tmp_path: Path) -> None:
+    write_download(tmp_path)
+    with pytest.raises(UserError) as caught:
+        w300.read_split(tmp_path, "val")
+    assert str(caught.value) == (
+        f"{tmp_path}: 300W has no official split 'val', its folders give train, common, challenging, "
+        "full, test, valid; "
+        "choose one of these, or name the images of yours in val.txt"
+    )
+
+
+def test_a_folder_of_the_download_that_is_missing_is_named(tmp_path: Path) -> None:
+    write_face(tmp_path, "ibug/i.jpg", pts_text())
+    write_face(tmp_path, "lfpw/testset/l.png", pts_text())
+    assert names_of(tmp_path, "challenging") == ["ibug/i.jpg"]
+    with pytest.raises(UserError) as caught:
+        w300.read_split(tmp_path, "full")
+    assert str(caught.value) == (
+        f"{tmp_path}: the split 'full' needs helen/testset, with a .pts beside each image; "
+        "copy that there, or name the images you have in full.txt"
+    )

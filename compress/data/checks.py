@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ MIN_INSIDE = 0.5
 Faces cut by the border are real and stay; a box more than half outside is nearly always a mix-up (x and y
 swapped, points of another image or of another size of it)."""
 
-MAX_LISTED = 20
-"""How many problems an error lists by name before it only counts them."""
+MAX_LISTED = 100
+"""How many problems of a split are listed by name before they are only counted."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of faces done and the number of faces in all."""
@@ -48,50 +48,24 @@ class Split:
     problems: list[Problem]
 
 
+@dataclass(frozen=True)
+class UsableSplit:
+    """The faces of a split that are fit for use, and everything that is wrong with the rest."""
+
+    samples: list[Sample]
+    problems: list[Problem]
+
+
 def check_samples(
     samples: Sequence[Sample], scheme: LandmarkScheme, progress: Progress | None = None
-) -> list[Problem]:
-    """At most one problem a face, in the order of ``samples``; every image is decoded once.
+) -> dict[int, Problem]:
+    """What is wrong with faces, by their index in ``samples``: one problem a face; every image is decoded once.
 
     Looked for: another number of points than the scheme's, points or boxes that are not finite, a box
     without width or height, an image that is missing, cut short or cannot be decoded, a box more than half
     outside its image (``MIN_INSIDE``), and a face listed twice.
     """
-    return [problem for _, problem in _find_problems(samples, scheme, progress)]
-
-
-def usable_samples(
-    split: Split, skip_bad: bool, progress: Progress | None = None
-) -> tuple[list[Sample], list[Problem]]:
-    """The faces of ``split`` fit for use, and everything that is wrong with the rest.
-
-    Raises one UserError that lists the problems, unless ``skip_bad`` is true; raises it all the same where no
-    face is left.
-    """
-    found = list(_find_problems(split.samples, split.scheme, progress))
-    bad = {index for index, _ in found}
-    usable = [sample for index, sample in enumerate(split.samples) if index not in bad]
-    problems = [*split.problems, *(problem for _, problem in found)]
-    if not split.samples and not problems:
-        raise UserError("the split is empty; choose another")
-    if not usable:
-        raise UserError(_listing(problems, "no usable face is left; mend these"))
-    if problems and not skip_bad:
-        raise UserError(_listing(problems, "mend them, or go on without them with --skip-bad"))
-    return usable, problems
-
-
-def _listing(problems: Sequence[Problem], way_out: str) -> str:
-    faces = f"{len(problems)} bad {'face' if len(problems) == 1 else 'faces'}: {way_out}"
-    lines = [faces, *(f"  {problem}" for problem in problems[:MAX_LISTED])]
-    if len(problems) > MAX_LISTED:
-        lines.append(f"  and {len(problems) - MAX_LISTED} more")
-    return "\n".join(lines)
-
-
-def _find_problems(
-    samples: Sequence[Sample], scheme: LandmarkScheme, progress: Progress | None
-) -> Iterator[tuple[int, Problem]]:
+    problems = {}
     seen: set[tuple[str, bytes]] = set()
     for index, sample in enumerate(samples):
         # One image may hold several faces: only the same points on the same image are a repetition.
@@ -99,9 +73,49 @@ def _find_problems(
         fault = "listed twice" if face in seen else _fault(sample, scheme)
         seen.add(face)
         if fault is not None:
-            yield index, Problem(sample.name, fault)
+            problems[index] = Problem(sample.name, fault)
         if progress is not None:
             progress(index + 1, len(samples))
+    return problems
+
+
+def usable_samples(split: Split, progress: Progress | None = None) -> UsableSplit:
+    """The faces of ``split`` fit for use; ``refuse_bad`` decides whether the others may be left out."""
+    found = check_samples(split.samples, split.scheme, progress)
+    usable = [sample for index, sample in enumerate(split.samples) if index not in found]
+    return UsableSplit(usable, [*split.problems, *found.values()])
+
+
+def refuse_bad(splits: Mapping[str, UsableSplit], skip_bad: bool) -> None:
+    """Raise one UserError that lists the problems of all ``splits``, each under its name, if there are any.
+
+    With ``skip_bad`` it is raised only where a split has no face left.
+    """
+    without_face = [name for name, split in splits.items() if not split.samples]
+    if without_face:
+        raise UserError(_listing(splits, f"no usable face is left in {', '.join(without_face)}; mend these"))
+    if not skip_bad and any(split.problems for split in splits.values()):
+        raise UserError(_listing(splits, "mend them, or go on without them with --skip-bad"))
+
+
+def _listing(splits: Mapping[str, UsableSplit], way_out: str) -> str:
+    lines = [f"{_bad_faces(sum(len(split.problems) for split in splits.values()))}: {way_out}"]
+    for name, split in splits.items():
+        if split.problems:
+            lines += [f"{name}: {_bad_faces(len(split.problems))}", *problem_lines(split.problems)]
+    return "\n".join(lines)
+
+
+def _bad_faces(count: int) -> str:
+    return f"{count} bad {'face' if count == 1 else 'faces'}"
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """An indented line for each of the first ``MAX_LISTED`` problems, and one that counts the rest."""
+    lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
+    if len(problems) > MAX_LISTED:
+        lines.append(f"  and {len(problems) - MAX_LISTED} more")
+    return lines
 
 
 def _fault(sample: Sample, scheme: LandmarkScheme) -> str | None:

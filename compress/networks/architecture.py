@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from slimalign.runtimes.errors import UserError
 
+STRIDE = 4
+"""Input size over heatmap size, of every network here."""
+
 
 class Operation(NamedTuple):
     """One transformation: into block ``target`` of ``stage`` from block ``source`` of the stage before.

@@ -1,4 +1,4 @@
-"""The parts that the supernet, its students and HRNet share, and how they start."""
+"""The parts that the supernet, its students and HRNet share."""
 
 from __future__ import annotations
 
@@ -52,14 +52,3 @@ def upsample(x: Tensor, steps: int) -> Tensor:
     if steps == 0:
         return x
     return nn.functional.interpolate(x, scale_factor=float(2**steps), mode="bilinear", align_corners=False)
-
-
-def initialise(network: nn.Module) -> None:
-    """He's initialisation for convolutions; the heatmaps start near zero, as flat distributions."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-            if name == "head.heatmaps":
-                nn.init.normal_(module.weight, std=0.001)

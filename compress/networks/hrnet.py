@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from slimalign.compress.networks.blocks import (
     batch_norm,
     conv3x3,
-    initialise,
     stem,
     transformation,
     upsample,
@@ -122,7 +121,6 @@ class HRNet(nn.Module):
             self.stages.append(nn.ModuleList(HRModule(widths[: level + 1]) for _ in range(modules)))
             source = widths[level]
         self.head = HeatmapHead(sum(widths), sum(widths), landmarks)
-        initialise(self)
         for module in self.modules():
             if isinstance(module, (Bottleneck, BasicBlock)):
                 # Every block starts as its shortcut, so that a deep network learns from the first step.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slimalign.compress.networks.architecture import Architecture, Operation
-from slimalign.compress.networks.blocks import batch_norm, initialise, stem, transformation, upsample
+from slimalign.compress.networks.blocks import batch_norm, stem, transformation, upsample
 from slimalign.compress.networks.head import HeatmapHead
 
 
@@ -61,7 +61,6 @@ class HRSuperNet(nn.Module):
         concatenated = sum(architecture.widths[level] for level in architecture.output_levels)
         self.head = HeatmapHead(concatenated, architecture.hidden_width, architecture.landmarks)
         self._factor_index = {op: index for index, op in enumerate(architecture.operations)}
-        initialise(self)
 
     def _encoder(self, stage: int, level: int) -> nn.Sequential:
         width = self.architecture.width_of(stage, level)

@@ -82,4 +82,6 @@ def _scipy_matlab() -> ModuleType:
     try:
         return importlib.import_module("scipy.io.matlab")
     except ImportError:
-        raise UserError("COFW-68's points are MATLAB files, which need scipy: pip install scipy") from None
+        raise UserError(
+            "COFW-68's points are MATLAB files, which need scipy: pip install 'slimalign[train]'"
+        ) from None

@@ -1,8 +1,11 @@
-"""300W: images with 68-point ``.pts`` files beside them, or an HRNet-style CSV list.
+"""300W: images with 68-point ``.pts`` files beside them, as downloaded or listed, or an HRNet-style CSV list.
 
 ``<split>.txt`` lists the images by their paths from the root, one a line, for example
 ``lfpw/testset/image_0001.jpg`` with ``lfpw/testset/image_0001.pts`` beside it. Where there is no such list,
-``face_landmarks_300w_<split>.csv`` is read (see ``hrnet_csv``).
+``face_landmarks_300w_<split>.csv`` is read (see ``hrnet_csv``). Where there is neither, the splits are those of
+the benchmark, ``STANDARD_SPLITS``, taken from the folders of the official download: every image with a ``.pts``
+beside it, mirrored copies (``*_mirror.*``) left out. The folders lie in the root or one level below. 300W has no
+official validation split; what a list ``val*.txt`` sets aside for one is left out of this ``train``.
 
 A ``.pts`` file holds one ``x y`` a line, between braces and below ``version`` and ``n_points``, or without
 any of these. The pixels count from 1 and are brought to 0.
@@ -11,7 +14,9 @@ any of these. The pixels count from 1 and are brought to 0.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from slimalign.compress.data.checks import Split
 from slimalign.compress.data.readers import hrnet_csv
@@ -26,23 +31,100 @@ from slimalign.compress.data.readers.annotations import (
     split_from,
 )
 from slimalign.compress.data.sample import Sample
+from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import W300
 
 SCHEME = W300
 
 LISTS = ("{split}.txt", hrnet_csv.W300.file)
 
+_TRAIN = ("afw", "helen/trainset", "lfpw/trainset")
+_COMMON = ("helen/testset", "lfpw/testset")
+_CHALLENGING = ("ibug",)
+_FULL = (*_COMMON, *_CHALLENGING)
+
+STANDARD_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": _TRAIN,
+        "common": _COMMON,
+        "challenging": _CHALLENGING,
+        "full": _FULL,
+        "test": _FULL,
+        "valid": _FULL,
+    }
+)
+"""The folders of the official download that make up each split; HRNet's lists call the full test set ``valid``."""
+
+_IMAGES = (".png", ".jpg", ".jpeg")
 _SOURCES = ("afw", "helen", "lfpw", "ibug")
 _HEADER = re.compile(r"(version|n_points)\s*:\s*(\S+)")
 
 
 def read_split(root: Path, split: str) -> Split:
-    """The split listed in ``<split>.txt`` or in the CSV list of that name."""
+    """The split listed in ``<split>.txt`` or in the CSV list of that name, or else that of the folders.
+
+    Raises UserError where there is no such list, and none of the official folders or not all that the split needs.
+    """
+    folders = {} if _is_listed(root, split) else _official_folders(root)
+    if folders:
+        return _read_faces(root, _standard_split(root, split, folders))
     path = find_list(root, LISTS, split)
     if path.suffix == ".csv":
         return hrnet_csv.read_list(path, hrnet_csv.W300, subsets_of)
-    rows = [(line.strip(), line.strip()) for _, line in numbered_lines(path)]
-    return split_from(rows, lambda name: _read_face(root, name), SCHEME)
+    return _read_faces(root, _listed_names(path))
+
+
+def _is_listed(root: Path, split: str) -> bool:
+    return any((root / pattern.format(split=split)).is_file() for pattern in LISTS)
+
+
+def _official_folders(root: Path) -> dict[str, list[str]]:
+    """The images' paths from ``root`` in each official folder that holds faces."""
+    folders = {folder: _names_in(root, folder) for folder in (*_TRAIN, *_FULL)}
+    return {folder: names for folder, names in folders.items() if names}
+
+
+def _names_in(root: Path, folder: str) -> list[str]:
+    """The images of the first ``folder`` in the root or one level below that holds faces, sorted by name."""
+    for place in (root / folder, *sorted(root.glob(f"*/{folder}"))):
+        names = sorted(path.relative_to(root).as_posix() for path in place.glob("*") if _is_face(path))
+        if names:
+            return names
+    return []
+
+
+def _is_face(path: Path) -> bool:
+    mirrored = path.stem.endswith("_mirror")
+    return path.suffix.lower() in _IMAGES and not mirrored and path.with_suffix(".pts").is_file()
+
+
+def _standard_split(root: Path, split: str, folders: Mapping[str, list[str]]) -> list[str]:
+    if split not in STANDARD_SPLITS:
+        raise UserError(
+            f"{root}: 300W has no official split '{split}', its folders give {', '.join(STANDARD_SPLITS)}; "
+            f"choose one of these, or name the images of yours in {split}.txt"
+        )
+    missing = [folder for folder in STANDARD_SPLITS[split] if folder not in folders]
+    if missing:
+        raise UserError(
+            f"{root}: the split '{split}' needs {', '.join(missing)}, with a .pts beside each image; "
+            f"copy that there, or name the images you have in {split}.txt"
+        )
+    aside = _validation_names(root) if split == "train" else set()
+    return [name for folder in STANDARD_SPLITS[split] for name in folders[folder] if name not in aside]
+
+
+def _validation_names(root: Path) -> set[str]:
+    # Lists of one's own are cut out of the training folders, and would be trained on too.
+    return {name for path in root.glob("val*.txt") for name in _listed_names(path)}
+
+
+def _listed_names(path: Path) -> list[str]:
+    return [line.strip() for _, line in numbered_lines(path)]
+
+
+def _read_faces(root: Path, names: Iterable[str]) -> Split:
+    return split_from(((name, name) for name in names), lambda name: _read_face(root, name), SCHEME)
 
 
 def _read_face(root: Path, name: str) -> Sample:
