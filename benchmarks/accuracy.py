@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.compress.data.evaluation import Evaluation, summarise
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, cut_crops
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.crop import invert, transform_points
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 
 Floats = NDArray[np.floating]
@@ -43,10 +44,12 @@ def evaluate_normalisers(
     scheme: LandmarkScheme,
     normalisers: Sequence[str] = NORMALISERS,
     progress: Progress | None = None,
+    threshold: float = FAILURE_THRESHOLD,
 ) -> Mapping[str, Evaluation]:
     """The evaluation under each of ``normalisers``, from one pass over ``samples``.
 
-    What ``summarise`` has against the data or a normaliser is raised before any image is run.
+    ``threshold``, an NME in percent, is where images fail and the AUC ends. What ``summarise`` has against the
+    data or a normaliser is raised before any image is run.
     """
     if aligner.landmarks != scheme.count:
         raise UserError(
@@ -56,7 +59,7 @@ def evaluate_normalisers(
     for name in normalisers:
         summarise(np.zeros((len(samples), scheme.count, 2)), samples, scheme, name)
     predicted = predict(aligner, samples, progress)
-    return {name: summarise(predicted, samples, scheme, name) for name in normalisers}
+    return {name: summarise(predicted, samples, scheme, name, threshold) for name in normalisers}
 
 
 def predict(aligner: Aligner, samples: Sequence[Sample], progress: Progress | None = None) -> Floats:
@@ -71,7 +74,7 @@ def predict(aligner: Aligner, samples: Sequence[Sample], progress: Progress | No
 
 
 def _predict_chunk(aligner: Aligner, samples: Sequence[Sample]) -> Floats:
-    crops = np.stack([aligner.rule.crop(sample.load(), sample.box) for sample in samples])
+    crops = cut_crops(samples, aligner.rule)
     found = aligner.align_crops(crops).points
     matrices = [aligner.rule.matrix(sample.box) for sample in samples]
     return np.stack([transform_points(p, invert(m)) for p, m in zip(found, matrices, strict=True)])

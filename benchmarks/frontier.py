@@ -116,21 +116,32 @@ def join(
     normaliser: str = "inter-ocular",
     protocol: str | None = None,
     target: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
     mixed: bool = False,
 ) -> list[Point]:
     """One point for every bundle, runtime, batch size and thread count; the latest record of each counts.
 
-    A bundle without a latency record gives one point too. ``split``, ``protocol`` and ``target`` choose among
-    the records; raises UserError where they leave several splits, or several protocols or targets, whose
-    figures must not be ranked together, unless ``mixed`` says so (the points carry both).
+    A bundle without a latency record gives one point too. ``split``, ``protocol``, ``target``, ``batch`` and
+    ``threads`` choose among the records; raises UserError where they leave several splits, or bundles that were
+    judged on different faces, or several protocols or targets, whose figures must not be ranked together. ``mixed``
+    lets several protocols and targets pass (the points carry both). Raises UserError too where there is latency,
+    but none at ``batch`` and ``threads``.
     """
     latencies = _chosen_latencies(results.latency, protocol, target)
     if not mixed:
         _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
         _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
+    latencies = _at_setting(latencies, batch, threads)
     accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
     _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")
-    points = _without_latency(results, accuracies)
+    latest = {record.sha256: record for record in accuracies}
+    _one_of_a_kind(
+        (record.faces for record in latest.values()),
+        "sets of faces under the split's name",
+        "keep one results file a data set",
+    )
+    points = _without_latency(results, latest.values())
     measured = {_identity(record): _with_latency(points, record) for record in latencies}
     bare = [point for sha256, point in points.items() if sha256 not in {r.sha256 for r in latencies}]
     return [*measured.values(), *bare]
@@ -138,6 +149,17 @@ def join(
 
 def _chosen_latencies(records: Iterable[Record], protocol: str | None, target: str | None) -> list[Record]:
     return [r for r in records if protocol in (None, r.protocol) and target in (None, r.target)]
+
+
+def _at_setting(records: Sequence[Record], batch: int | None, threads: int | None) -> list[Record]:
+    found = [r for r in records if batch in (None, r.batch) and threads in (None, r.threads)]
+    if records and not found:
+        asked = {"batch": batch, "threads": threads}
+        words = " ".join(f"--{option} {value}" for option, value in asked.items() if value is not None)
+        held = sorted({(record.batch, record.threads) for record in records})
+        listed = ", ".join(f"--batch {size} --threads {count}" for size, count in held)
+        raise UserError(f"no latency with {words}; the results hold {listed}")
+    return found
 
 
 def _one_of_a_kind(values: Iterable[str], what: str, way_out: str) -> None:

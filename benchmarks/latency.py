@@ -11,7 +11,7 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, cut_crops
 from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
@@ -45,7 +45,7 @@ def crops_of(samples: Sequence[Sample]) -> Crops:
     """The first faces of ``samples``, cut as each bundle wants them."""
     if not samples:
         raise UserError("no images to measure the latency on; is the split empty?")
-    return lambda rule: np.stack([rule.crop(sample.load(), sample.box) for sample in samples[:FACES]])
+    return lambda rule: cut_crops(samples[:FACES], rule)
 
 
 def sweep(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -67,15 +66,6 @@ def _order(point: Point) -> tuple[bool, float, str, float]:
     return (point.nme is None, point.nme or 0.0, point.bundle, latency)
 
 
-@dataclass(frozen=True)
-class PublishedPoint:
-    """A network as its authors printed it: NME in percent, and its cost on the picture's axis."""
-
-    label: str
-    nme: float
-    cost: float
-
-
 X_LABELS = MappingProxyType(
     {
         "params": "parameters",
@@ -86,13 +76,12 @@ X_LABELS = MappingProxyType(
 )
 
 
-def scatter(
-    points: Sequence[Point], path: str | Path, x: str = "macs", published: Sequence[PublishedPoint] = ()
-) -> None:
+def scatter(points: Sequence[Point], path: str | Path, x: str = "macs") -> None:
     """Draw ``points`` with ``x`` (params, macs, latency or size) across and NME up, their frontier as a line.
 
-    Points that lack either value are left out, and the picture says how many. Raises UserError where nothing
-    can be drawn, ``path`` is not a .png or .svg that can be written, or matplotlib is missing.
+    Latencies are all drawn on one axis: give points of one batch size and thread count. Points that lack either
+    value are left out, and the picture says how many. Raises UserError where nothing can be drawn, ``path`` is not
+    a .png or .svg that can be written, or matplotlib is missing.
     """
     if x not in X_LABELS:
         raise UserError(f"axis '{x}': choose one of {', '.join(X_LABELS)}")
@@ -105,9 +94,6 @@ def scatter(
     figure = new_figure()
     axes = figure.add_subplot()
     _draw_points(axes, known, x)
-    for point in published:
-        axes.plot([point.cost], [point.nme], "x", color="0.45")
-        axes.annotate(point.label, (point.cost, point.nme), (4, -9), textcoords="offset points", color="0.45")
     _label(axes, x, len(points) - len(known))
     save_figure(figure, path)
 
@@ -119,10 +105,24 @@ def _draw_points(axes: Axes, points: Sequence[Point], x: str) -> None:
     axes.plot(
         *_coordinates(frontier(points, (x, "nme")).points, x), "-", color="0.3", linewidth=1, label="frontier"
     )
-    named = {(p.bundle, AXES[x](p), p.nme): p for p in points}
-    for point in named.values():
-        ((across,), (up,)) = _coordinates([point], x)
-        axes.annotate(point.bundle, (across, up), (5, 4), textcoords="offset points", fontsize=8)
+    for group in _by_place(points, x):
+        ((across,), (up,)) = _coordinates(group[:1], x)
+        # Slanted, so that the names of neighbours do not lie on each other.
+        axes.annotate(_name(group), (across, up), (3, 5), textcoords="offset points", fontsize=8, rotation=30)
+
+
+def _by_place(points: Iterable[Point], x: str) -> Iterable[list[Point]]:
+    """Groups of one bundle's points that lie on each other, as those of its formats do but for their latency."""
+    places: dict[tuple[object, ...], list[Point]] = {}
+    for point in points:
+        places.setdefault((point.bundle, AXES[x](point), COLUMNS["NME %"](point)), []).append(point)
+    return places.values()
+
+
+def _name(group: Sequence[Point]) -> str:
+    """The bundle and the runtimes of points that lie on each other."""
+    runtimes = ", ".join(sorted({point.runtime for point in group if point.runtime is not None}))
+    return f"{group[0].bundle} · {runtimes}" if runtimes else group[0].bundle
 
 
 def _coordinates(points: Iterable[Point], x: str) -> tuple[list[float], list[float]]:
@@ -133,6 +133,7 @@ def _coordinates(points: Iterable[Point], x: str) -> tuple[list[float], list[flo
 
 def _label(axes: Axes, x: str, left_out: int) -> None:
     axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.12)
     axes.set_xlabel(X_LABELS[x])
     axes.set_ylabel("NME (%)")
     if left_out:

@@ -15,17 +15,22 @@ from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import cannot_be_written, lock
+from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
 
 
 @dataclass(frozen=True)
 class AccuracyRecord:
-    """How well a bundle finds landmarks on a split; all figures but ``images`` are in percent."""
+    """How well a bundle finds landmarks on a split; all figures but ``images`` are in percent.
+
+    ``faces`` is the split's fingerprint: figures of other faces under the same name of a split do not compare.
+    """
 
     bundle: str
     sha256: str
     runtime: str
     split: str
+    faces: str
     normaliser: str
     images: int
     nme: float
@@ -40,15 +45,23 @@ class AccuracyRecord:
             )
 
     @classmethod
-    def of(cls, bundle: Bundle, runtime: str, split: str, evaluation: Evaluation) -> AccuracyRecord:
-        """The record of ``evaluation``, done with ``bundle`` in ``runtime`` on the split so named."""
+    def of(
+        cls, bundle: Bundle, runtime: str, split: str, faces: str, evaluation: Evaluation
+    ) -> AccuracyRecord:
+        """The record of ``evaluation``, done with ``bundle`` in ``runtime`` on the split so named.
+
+        ``faces`` is what ``fingerprint_of`` gives for that split. Failures and AUC are those at 10 % NME whatever
+        the threshold of ``evaluation``, so that records compare.
+        """
         return cls(
             bundle=bundle.manifest.name,
             sha256=bundle.sha256,
             runtime=runtime,
             split=split,
+            faces=faces,
             normaliser=evaluation.normaliser,
-            **evaluation.to_dict(),
+            **asdict(accuracy(evaluation.nmes)),
+            subsets={name: asdict(accuracy(nmes)) for name, nmes in evaluation.subset_nmes.items()},
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import Sample
 from slimalign.compress.data.splits import load_split
 from slimalign.compress.losses import SoftmaxLoss
+from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.networks.catalogue import NamedNetwork, build_network
 from slimalign.compress.recipe import AugmentRecipe, Schedule, TrainingRecipe
 from slimalign.compress.supervised import train_supervised
@@ -38,7 +39,6 @@ from slimalign.runtimes.schemes import W300
 
 FACES = 128
 BOX_SCALE = 1.25
-STRIDE = 4
 
 
 def main() -> None:

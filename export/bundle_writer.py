@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -139,5 +140,10 @@ def _move(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         os.replace(target, old)
-    os.replace(source, target)
+    try:
+        os.replace(source, target)
+    except OSError:
+        with suppress(OSError):  # there may be nothing to bring back
+            os.replace(old, target)
+        raise
     shutil.rmtree(old, ignore_errors=True)

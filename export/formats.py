@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,12 +20,14 @@ class Format:
     """How a network becomes files.
 
     ``write`` puts them into a folder and returns their names, the model file first; ``layout`` is that of
-    input and heatmaps, ``tools`` the packages whose versions the bundle records.
+    input and heatmaps, ``tools`` the packages whose versions the bundle records, ``imports`` the modules that
+    writing and checking a file takes.
     """
 
     name: str
     layout: str
     tools: tuple[str, ...]
+    imports: tuple[str, ...]
     write: Callable[[ExportSubject, Path], tuple[str, ...]]
 
 
@@ -44,9 +47,15 @@ def _write_torch(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format("onnx", "NCHW", ("torch", "onnx"), _write_onnx),
-        "litert": Format("litert", "NHWC", ("torch", "litert-torch", "litert-converter"), _write_litert),
-        "torch": Format("torch", "NCHW", ("torch", "safetensors"), _write_torch),
+        "onnx": Format("onnx", "NCHW", ("torch", "onnx"), ("onnx", "onnxscript", "onnxruntime"), _write_onnx),
+        "litert": Format(
+            "litert",
+            "NHWC",
+            ("torch", "litert-torch", "litert-converter"),
+            ("litert_torch", "ai_edge_litert"),
+            _write_litert,
+        ),
+        "torch": Format("torch", "NCHW", ("torch", "safetensors"), ("torch", "safetensors"), _write_torch),
     }
 )
 """Each format by its name; all are float32 and take any batch size."""
@@ -58,3 +67,11 @@ def format_named(name: str) -> Format:
         return FORMATS[name]
     except KeyError:
         raise UserError(f"format '{name}' is unknown; choose one of {', '.join(FORMATS)}") from None
+
+
+def check_imports(names: Iterable[str]) -> None:
+    """Raise what the import of a missing module would raise, before hours of training; nothing is imported."""
+    for name in names:
+        for module in format_named(name).imports:
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named '{module}'", name=module)

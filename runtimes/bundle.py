@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from slimalign.runtimes.crop import CropRule
@@ -122,16 +123,78 @@ def _manifest_from(path: Path) -> Manifest:
             f"{path}: schema_version = {version}, this slimalign reads {SCHEMA_VERSION};"
             " update slimalign or export again"
         )
-    required = {f.name for f in fields(Manifest)}
-    wrong = sorted(required ^ set(data))
+    wrong = sorted(set(_KINDS) ^ set(data))
     if wrong:
         raise UserError(
             f"{path}: the entries {', '.join(wrong)} are missing or unknown; export the bundle again"
         )
+    _check_kinds(data, path)
     data["mean"], data["std"] = tuple(data["mean"]), tuple(data["std"])
     manifest = Manifest(**data)
     _check(manifest, path)
     return manifest
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What an entry must be, in ``words``; ``holds`` says whether a value read from JSON is that."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def or_null(self) -> _Kind:
+        return _Kind(f"{self.words} or null", lambda value: value is None or self.holds(value))
+
+    def by_name(self) -> _Kind:
+        return _Kind(
+            f"an object in which each value is {self.words}",
+            lambda value: isinstance(value, dict) and all(map(self.holds, value.values())),
+        )
+
+    def three_times(self) -> _Kind:
+        return _Kind(
+            f"a list of three values, each {self.words}",
+            lambda value: isinstance(value, list) and len(value) == 3 and all(map(self.holds, value)),
+        )
+
+
+_TEXT = _Kind("text", lambda value: isinstance(value, str))
+# Not by isinstance: true and false are whole numbers to Python.
+_WHOLE = _Kind("a whole number", lambda value: type(value) is int)
+_NUMBER = _Kind("a number", lambda value: type(value) in (int, float))
+
+_KINDS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "name": _TEXT,
+        "model": _TEXT,
+        "format": _TEXT,
+        "precision": _TEXT,
+        "input_size": _WHOLE,
+        "box_scale": _NUMBER,
+        "layout": _TEXT,
+        "mean": _NUMBER.three_times(),
+        "std": _NUMBER.three_times(),
+        "scheme": _TEXT,
+        "decoder": _TEXT,
+        "stride": _WHOLE,
+        "batch": _WHOLE.or_null(),
+        "files": _TEXT.by_name(),
+        "cost": _WHOLE.by_name(),
+        "nme": _NUMBER.by_name(),
+        "tools": _TEXT.by_name(),
+        "calibration": _TEXT.or_null(),
+        "schema_version": _WHOLE,
+    }
+)
+
+
+def _check_kinds(data: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError for the first entry of a manifest that is of another kind than ``_KINDS`` says."""
+    for entry, kind in _KINDS.items():
+        if not kind.holds(data[entry]):
+            raise UserError(
+                f"{path}: {entry} = {json.dumps(data[entry])}, must be {kind.words}; export the bundle again"
+            )
 
 
 def _check(manifest: Manifest, path: Path) -> None:
@@ -147,7 +210,6 @@ def _check(manifest: Manifest, path: Path) -> None:
         f"batch = {manifest.batch}, must be at least 1 or null": manifest.batch is not None
         and manifest.batch < 1,
         "mean, std and box_scale must be finite": not all(math.isfinite(number) for number in numbers),
-        "mean and std must have three values each": len(manifest.mean) != 3 or len(manifest.std) != 3,
         "std and box_scale must be positive": min(*manifest.std, manifest.box_scale, 1) <= 0,
         f"model = '{manifest.model}' is not among its files": manifest.model not in manifest.files,
         "its files must lie in the bundle's folder": any(Path(name).name != name for name in manifest.files),

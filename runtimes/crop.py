@@ -6,6 +6,7 @@ Pixel convention, here and everywhere: the centre of the first pixel is at (0, 0
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from slimalign.runtimes.errors import UserError
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
+
+MOST_PADDING = 4
+"""Area of whole cells over that of the image, up to which the image is padded to them."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ def warp(image: Image, matrix: Floats, size: int) -> Image:
     shrink = int(1.0 / matrix[0, 0])
     if shrink < 2:
         return _warp_affine(image, matrix, size)
+    black = np.zeros((size, size, image.shape[2]), dtype=np.uint8)
+    if shrink**2 > 2 * 255 * image.shape[0] * image.shape[1]:
+        return black  # the whole image, were it white, is less than half a grey level in one cell
     scale = matrix[0, 0]
     corner = np.floor(-matrix[:, 2] / scale).astype(int) - shrink
     image_size = np.array([image.shape[1], image.shape[0]])
@@ -63,11 +70,10 @@ def warp(image: Image, matrix: Floats, size: int) -> Image:
     first = np.maximum(0, -corner // shrink)
     last = np.minimum(np.ceil(size / scale / shrink).astype(int) + 3, -(-(image_size - corner) // shrink))
     if (last <= first).any():
-        return np.zeros((size, size, image.shape[2]), dtype=np.uint8)
+        return black
     corner = corner + first * shrink
     columns, rows = (int(n) for n in last - first)
-    region = _region(image, corner, (columns * shrink, rows * shrink))
-    reduced = np.asarray(cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    reduced = _cell_means(image, corner, (columns, rows), shrink)
     # A reduced pixel r has its centre at image coordinate corner + (r + 0.5) * shrink - 0.5.
     inner = matrix.copy()
     inner[:, 2] += scale * (corner + 0.5 * shrink - 0.5)
@@ -80,6 +86,29 @@ def _warp_affine(image: Image, matrix: Floats, size: int) -> Image:
         image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
     return np.asarray(warped, dtype=np.uint8)
+
+
+def _cell_means(image: Image, corner: NDArray[np.int_], cells: tuple[int, int], side: int) -> Image:
+    """Means over ``cells`` (columns, rows) of side x side pixels from ``corner`` (x, y), black outside the image."""
+    columns, rows = cells
+    if columns * rows * side**2 > MOST_PADDING * image.shape[0] * image.shape[1]:
+        return _large_cell_means(image, corner, cells, side)
+    region = _region(image, corner, (columns * side, rows * side))
+    return np.asarray(cv2.resize(region, cells, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _large_cell_means(image: Image, corner: NDArray[np.int_], cells: tuple[int, int], side: int) -> Image:
+    """The same means without the padding, for cells that reach far beyond the image."""
+    height, width, channels = image.shape
+    xs = np.clip(corner[0] + side * np.arange(cells[0] + 1), 0, width)
+    ys = np.clip(corner[1] + side * np.arange(cells[1] + 1), 0, height)
+    sums = np.array(
+        [[cv2.sumElems(image[y0:y1, x0:x1]) for x0, x1 in pairwise(xs)] for y0, y1 in pairwise(ys)],
+        dtype=np.float32,
+    )
+    # In single precision as OpenCV's resize, so that both ways round alike.
+    means = sums[..., :channels] * (np.float32(1) / np.float32(side**2))
+    return np.asarray(np.rint(means), dtype=np.uint8)
 
 
 def _region(image: Image, corner: NDArray[np.int_], sides: tuple[int, int]) -> Image:

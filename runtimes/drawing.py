@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import replacing
+from slimalign.runtimes.files import cannot_be_written, replacing
 from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]
@@ -43,6 +45,14 @@ def draw_landmarks(
     return drawn
 
 
+def enlarged(image: Image, points: Floats, least: int) -> tuple[Image, Floats]:
+    """``image`` (H, W, 3) uint8 and ``points`` (K, 2), a whole number of times as large, at least ``least`` high."""
+    times = math.ceil(least / len(image))
+    height, width = image.shape[:2]
+    larger = cv2.resize(image, (times * width, times * height), interpolation=cv2.INTER_CUBIC)
+    return larger.astype(np.uint8, copy=False), (points + 0.5) * times - 0.5
+
+
 def draw_box(image: Image, box: Floats, colour: Colour = RED) -> Image:
     """A copy of ``image`` with ``box`` (x0, y0, x1, y1), in its pixels, as a frame."""
     drawn = np.ascontiguousarray(image).copy()
@@ -69,6 +79,21 @@ def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 4) -> Image:
     return sheet
 
 
+def check_image_path(path: Path) -> None:
+    """Raise UserError where ``write_image`` would not know the format or could not write into the folder."""
+    _check_ending(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"{path}: {cannot_be_written(error)}") from None
+
+
+def _check_ending(path: Path) -> None:
+    if not cv2.haveImageWriter(path.name):
+        raise UserError(f"{path}: its ending names no image format; end it in .png or .jpg")
+
+
 def write_image(path: str | Path, image: Image) -> None:
     """Write ``image`` (H, W, 3) uint8 RGB in the format that the ending of ``path`` names.
 
@@ -76,8 +101,7 @@ def write_image(path: str | Path, image: Image) -> None:
     names no format or the file cannot be written.
     """
     path = Path(path)
-    if not cv2.haveImageWriter(path.name):
-        raise UserError(f"{path}: its ending names no image format; end it in .png or .jpg")
+    _check_ending(path)
     done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise UserError(

@@ -63,12 +63,6 @@ class LandmarkScheme:
             order[a], order[b] = b, a
         return order
 
-    def flip(self, points: Floats, width: int) -> Floats:
-        """Mirror ``points`` (..., K, 2) of an image ``width`` pixels wide and rename left and right."""
-        mirrored = points[..., self.flip_indices, :].copy()
-        mirrored[..., 0] = width - 1 - mirrored[..., 0]
-        return mirrored
-
     def distances(self, points: Floats, normaliser: str) -> Floats:
         """The normalising distance of each face, ``points`` (N, K, 2) -> (N,), in the same unit.
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
 from slimalign.benchmarks.pick import VALUES, Limits, pick
-from slimalign.benchmarks.report import PublishedPoint, scatter, table
+from slimalign.benchmarks.report import scatter, table
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.timing import Record
@@ -41,10 +41,10 @@ def latency(sha256: str, samples_ms: tuple[float, ...] = (1.0, 2.0, 3.0), batch:
     )
 
 
-def accuracy(sha256: str, nme: float, split: str = "test") -> AccuracyRecord:
+def accuracy(sha256: str, nme: float, split: str = "test", faces: str = "0a1b") -> AccuracyRecord:
     subsets = {"far": {"images": 1, "nme": nme, "failure_rate": 0.0, "auc": 60.0}}
     return AccuracyRecord(
-        f"net-{sha256}", sha256, "onnxruntime", split, "inter-ocular", 3, nme, 0.0, 60.0, subsets
+        f"net-{sha256}", sha256, "onnxruntime", split, faces, "inter-ocular", 3, nme, 0.0, 60.0, subsets
     )
 
 
@@ -206,6 +206,41 @@ def test_figures_that_do_not_compare_are_not_joined() -> None:
     assert len(join(results, split="test", mixed=True)) == 2
 
 
+def test_accuracy_on_other_faces_under_the_same_name_is_not_joined() -> None:
+    mixed = (accuracy("a", 3.0), accuracy("b", 2.0, faces="9f8e"), accuracy("b", 5.0, split="val"))
+    with pytest.raises(
+        UserError, match=r"several sets of faces .* \(0a1b, 9f8e\), .* one results file a data set"
+    ):
+        join(Results(accuracy=mixed), split="test")
+    assert [p.nme for p in join(Results(accuracy=mixed), split="val")] == [5.0]
+    # Once every bundle is judged on the new faces, the old figures are out of the way.
+    again = (*mixed, accuracy("a", 2.5, faces="9f8e"))
+    assert [p.nme for p in join(Results(accuracy=again), split="test")] == [2.5, 2.0]
+
+
+def test_latency_is_joined_at_one_batch_size_and_thread_count() -> None:
+    four = replace(latency("a", (9.0,), batch=8), threads=4)
+    results = Results(
+        latency=(latency("a"), latency("a", (8.0,), batch=8), four, latency("b", (5.0,), batch=8)),
+        accuracy=(accuracy("c", 4.0),),
+        cost=(cost("a"), cost("b")),
+    )
+
+    def timed(batch: int | None, threads: int | None) -> list[tuple[str, float | None]]:
+        return [(p.sha256, p.p50_ms) for p in join(results, batch=batch, threads=threads)]
+
+    # A bundle that was timed otherwise is still there, as one that was not timed is.
+    assert timed(1, 1) == [("a", 2.0), ("b", None), ("c", None)]
+    assert timed(8, 1) == [("a", 8.0), ("b", 5.0), ("c", None)]
+    assert timed(8, None) == [("a", 8.0), ("a", 9.0), ("b", 5.0), ("c", None)]
+    with pytest.raises(
+        UserError, match="no latency with --batch 1 --threads 4; the results hold --batch 1 --thr"
+    ):
+        timed(1, 4)
+    untimed = join(replace(results, latency=()), batch=1, threads=1)
+    assert [(p.sha256, p.p50_ms) for p in untimed] == [("a", None), ("b", None), ("c", None)]
+
+
 POINTS = [
     point("big", 10, 3.0, size_bytes=8_000_000),
     point("middle", 5, 3.5, size_bytes=4_000_000),
@@ -312,11 +347,36 @@ def test_a_picture_shows_points_and_what_it_left_out(tmp_path: Path) -> None:
     points = [*POINTS, point("untested", 1, None)]
     scatter(points, tmp_path / "f.png", "latency")
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
-    scatter(points, tmp_path / "f.svg", "latency", [PublishedPoint("printed elsewhere", 3.2, 4.0)])
+    scatter(points, tmp_path / "f.svg", "latency")
     text = (tmp_path / "f.svg").read_text()
-    for words in ("big", "frontier", "printed elsewhere", "1 points without latency or NME are not shown"):
+    for words in ("big · litert", "frontier", "1 points without latency or NME are not shown"):
         assert f"<!-- {words} -->" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.png", "f.svg"]
+
+
+def test_labels_name_bundle_and_runtimes(tmp_path: Path) -> None:
+    student = point("student", 5, 3.5, params=7)
+    other = replace(student, runtime="onnxruntime", sha256="other", p50_ms=2)
+    untimed = Point("untimed", "untimed", nme=4.0, params=9)
+    points = [student, other, untimed]
+
+    names = (
+        "student · litert",
+        "student · onnxruntime",
+        "student · litert, onnxruntime",
+        "untimed",
+        "student",
+    )
+
+    def labels(x: str) -> set[str]:
+        scatter(points, tmp_path / "f.svg", x)
+        return {name for name in names if f"<!-- {name} -->" in (tmp_path / "f.svg").read_text()}
+
+    assert labels("latency") == {"student · litert", "student · onnxruntime"}
+    # Files of one network lie on one place but for their latency.
+    assert labels("params") == {"student · litert, onnxruntime", "untimed"}
+    points = [student, replace(other, nme=3.7), untimed]
+    assert labels("params") == {"student · litert", "student · onnxruntime", "untimed"}
 
 
 def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:

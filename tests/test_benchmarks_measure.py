@@ -1,5 +1,6 @@
 """Accuracy and latency of a real ONNX file whose points are known by arithmetic."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate, evaluate_normalisers, predict
 from slimalign.benchmarks.latency import crops_of, sweep
+from slimalign.benchmarks.results import AccuracyRecord
 from slimalign.compress.data.evaluation import summarise
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, fingerprint_of
+from slimalign.measuring import eval_bundle
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
+from slimalign.runtimes.drawing import write_image
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 from slimalign.runtimes.schemes import AFLW, NORMALISERS, W300
@@ -111,6 +116,33 @@ def test_every_normaliser_from_one_pass(tmp_path: Path) -> None:
     assert set(NORMALISERS) > set(judged)
 
 
+def test_a_record_judges_failures_at_ten_percent_whatever_was_asked(tmp_path: Path) -> None:
+    bundle = cells_bundle(tmp_path)
+    with OnnxRuntimeSession(bundle, threads=1) as session:
+        judged = evaluate_normalisers(Aligner(session), SAMPLES, AFLW, ("inter-ocular",), threshold=1000.0)
+    assert judged["inter-ocular"].whole.failure_rate == 0.0
+    assert judged["inter-ocular"].whole.auc == pytest.approx(100 - NMES.mean() / 10)
+    record = AccuracyRecord.of(bundle, "onnxruntime", "val", "0a1b", judged["inter-ocular"])
+    assert (record.split, record.faces, record.images) == ("val", "0a1b", 3)
+    assert (record.failure_rate, record.auc) == (100.0, 0.0)
+    assert record.subsets["near"] == {
+        "images": 1,
+        "nme": pytest.approx(NMES[0]),
+        "failure_rate": 100.0,
+        "auc": 0.0,
+    }
+
+
+def test_faces_are_known_again_by_name_points_and_box() -> None:
+    known = fingerprint_of(SAMPLES)
+    assert known == fingerprint_of([replace(one, points=one.points.copy()) for one in SAMPLES])
+    moved = TRUTH + np.eye(19, 2)
+    changes = [{"name": "d"}, {"points": moved}, {"box": SAMPLES[0].box + 0.25}]
+    others = [fingerprint_of([replace(SAMPLES[0], **change), *SAMPLES[1:]]) for change in changes]
+    others += [fingerprint_of(SAMPLES[:2]), fingerprint_of(SAMPLES[::-1])]
+    assert len({known, *others}) == 6
+
+
 def test_summary_of_small_errors() -> None:
     # Every point is 0.3 and 0.4 pixels off: 0.5 of 10 is 5 %; half of the area up to 10 % is left.
     judged = summarise(np.stack([TRUTH + np.array([0.3, 0.4])] * 3), SAMPLES, AFLW, "inter-ocular")
@@ -159,6 +191,20 @@ def test_a_normaliser_is_refused_before_any_image_is_run(tmp_path: Path, normali
         assert loaded == []
         evaluate(Aligner(session), watched, AFLW, "inter-ocular")
     assert loaded == ["image"]
+
+
+def test_eval_refuses_a_normaliser_before_the_network_is_run(tmp_path: Path) -> None:
+    """The network gives NaN, which would be the fault if it were run."""
+    write_image(tmp_path / "a.png", SAMPLES[0].load())
+    columns = ["image", *(f"{axis}{i}" for i in range(19) for axis in "xy")]
+    box = ["box_x0", "box_y0", "box_x1", "box_y1"]
+    with (tmp_path / "val.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[*columns, *box], ["a.png", *TRUTH.ravel(), *SAMPLES[0].box]])
+    broken, silent = cells_bundle(tmp_path, weight=float("nan")), Progress(disable=True)
+    with pytest.raises(UserError, match=r"^a\.png: its inter-pupil distance is 0; choose another"):
+        eval_bundle(broken, tmp_path, "val", "folder", silent, "inter-pupil")
+    with pytest.raises(UserError, match="NaN"):
+        eval_bundle(broken, tmp_path, "val", "folder", silent, "inter-ocular")
 
 
 class Watched(OnnxRuntimeSession):

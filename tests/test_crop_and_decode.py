@@ -1,5 +1,7 @@
 """Crop geometry and heatmap decoding."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -69,10 +71,38 @@ def test_outside_the_image_is_black():
     assert crop[32:, 32:].min() == 255
 
 
-def test_a_huge_box_costs_no_more_memory_than_the_image():
+@pytest.mark.parametrize("shape", [(100, 100, 3), (10, 5000, 3)])
+@pytest.mark.parametrize("side", [1e4, 3e4, 1e5, 4e6, 1e7, 1e30])
+def test_a_huge_box_costs_about_the_memory_of_the_image(shape, side):
+    image = np.full(shape, 255, np.uint8)
+    corner = np.array([shape[1] - side, shape[0] - side]) / 2
+    tracemalloc.start()
+    crop = CropRule(size=16, box_scale=1.0).crop(image, np.concatenate([corner, corner + side]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert crop.shape == (16, 16, 3)
+    assert peak < 5 * image.nbytes
+
+
+@pytest.mark.parametrize("side", [1024, 2048, 4096])
+@pytest.mark.parametrize("place", [(0, 0), (150, 30), (-190, 60)])
+def test_a_box_far_larger_than_the_image_sees_black_around_it(side, place):
+    image = np.random.default_rng(0).integers(0, 256, (180, 300, 3), dtype=np.uint8)
+    corner = np.array([150, 90]) + np.array(place) - side / 2
+    box = np.concatenate([corner, corner + side])
+    rule = CropRule(size=4, box_scale=1.0)
+    crop = rule.crop(image, box)
+    wide = np.pad(image, ((1024, 1024), (1024, 1024), (0, 0)))
+    np.testing.assert_array_equal(crop, rule.crop(wide, box + 1024))
+    assert crop.max() > 0
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+def test_no_light_is_lost_where_a_pixel_of_the_crop_is_larger_than_the_image(side):
     image = np.full((100, 100, 3), 255, np.uint8)
-    crop = CropRule(size=64, box_scale=1.0).crop(image, np.array([-5e5, -5e5, 5e5, 5e5]))
-    assert crop.max() < 10
+    crop = CropRule(size=4, box_scale=1.0).crop(image, np.array([-side, -side, side, side]) / 2 + 50)
+    # Each crop pixel is the mean over (side / 4) ** 2 pixels of the image; at most four are not black.
+    assert crop[..., 0].sum() == pytest.approx(255 * 100**2 / (side / 4) ** 2, abs=4 * 0.5 + 0.5)
 
 
 @pytest.mark.parametrize("box", [(10, 10, 10, 10), (20, 5, 10, 2), (0, 0, np.nan, 5)])

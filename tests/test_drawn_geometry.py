@@ -37,6 +37,11 @@ def points_of(scheme: LandmarkScheme, camera: Camera, head: Head = Head()) -> ND
     return scheme_points(wflw_samples(curves), hidden, scheme)[0]
 
 
+def flipped(scheme: LandmarkScheme, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points of the mirrored picture, left and right renamed."""
+    return points[scheme.flip_indices] * (-1, 1) + (SIZE - 1, 0)
+
+
 def region(scheme: LandmarkScheme, points: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     indices = next(r.indices for r in scheme.regions if r.name == name)
     middle: NDArray[np.float64] = points[list(indices)].mean(axis=0)
@@ -46,7 +51,7 @@ def region(scheme: LandmarkScheme, points: NDArray[np.float64], name: str) -> ND
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
 def test_a_symmetric_face_is_its_own_flip(scheme: LandmarkScheme) -> None:
     points = points_of(scheme, CENTRED)
-    assert np.abs(scheme.flip(points, SIZE) - points).max() < 1e-9
+    assert np.abs(flipped(scheme, points) - points).max() < 1e-9
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
@@ -57,7 +62,7 @@ def test_the_mirrored_pose_gives_the_flipped_points(
 ) -> None:
     here = points_of(scheme, replace(CENTRED, yaw=yaw, pitch=pitch, roll=roll))
     there = points_of(scheme, replace(CENTRED, yaw=-yaw, pitch=pitch, roll=-roll))
-    assert np.abs(scheme.flip(here, SIZE) - there).max() < 1e-6
+    assert np.abs(flipped(scheme, here) - there).max() < 1e-6
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
@@ -68,7 +73,7 @@ def test_the_mirrored_expression_gives_the_flipped_points(scheme: LandmarkScheme
         points_of(scheme, CENTRED, Head(expression=one)),
         points_of(scheme, CENTRED, Head(expression=other)),
     )
-    assert np.abs(scheme.flip(here, SIZE) - there).max() < 1e-9
+    assert np.abs(flipped(scheme, here) - there).max() < 1e-9
 
 
 @pytest.mark.parametrize("scheme", [W300, WFLW], ids=lambda scheme: scheme.name)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.cost import count
 from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.export import bundle_writer
 from slimalign.export.bundle_writer import with_nme, write_bundle
 from slimalign.export.parity import ParityError, ParityReport
 from slimalign.export.subject import ExportSubject
@@ -133,6 +134,16 @@ def test_a_file_without_parity_is_named_so(subject: ExportSubject, crops: np.nda
         assert "\n" not in message
         assert names(tmp_path) == ["small", "small.failed-parity"]
     assert read_bundle(kept.folder) == kept
+
+
+def test_where_the_new_bundle_cannot_be_moved_the_old_one_stays(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    kept = write_bundle(tmp_path / "small", subject, "onnx", crops)
+    with pytest.raises(FileNotFoundError):
+        bundle_writer._move(tmp_path / "nowhere", kept.folder)
+    assert read_bundle(kept.folder) == kept
+    assert names(tmp_path) == ["small"]
 
 
 BROKEN_OFF = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from small_manifest import small_manifest
 from torch import Tensor, nn
 
 from slimalign.benchmarks.opening import open_bundle
@@ -22,7 +22,7 @@ from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_graph import LiteRtGraph, read_litert_graph
 from slimalign.export.onnx_from_torch import write_onnx
 from slimalign.export.subject import ExportSubject
-from slimalign.runtimes.bundle import Bundle, Manifest, read_bundle
+from slimalign.runtimes.bundle import Bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import heatmaps_nchw
 
@@ -69,23 +69,7 @@ def litert_bundle(supernet: nn.Module, tmp_path_factory: pytest.TempPathFactory)
 
 def onnx_bundle(path: Path) -> Bundle:
     """A bundle around an ONNX file."""
-    manifest = Manifest(
-        name="small",
-        model=path.name,
-        format="onnx",
-        precision="fp32",
-        input_size=SIZE,
-        box_scale=1.25,
-        layout="NCHW",
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        scheme="aflw-19",
-        decoder="local-softmax",
-        stride=4,
-        batch=None,
-        files={path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
-    )
-    return Bundle(path.parent, manifest)
+    return Bundle(path.parent, small_manifest(path.parent, (path.name,), "onnx", SIZE))
 
 
 def assert_same_heatmaps(bundle: Bundle, network: nn.Module) -> None:

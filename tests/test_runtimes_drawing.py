@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from slimalign.runtimes.drawing import contact_sheet, draw_box, draw_landmarks, write_image
+from slimalign.runtimes.drawing import contact_sheet, draw_box, draw_landmarks, enlarged, write_image
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import AFLW
 
@@ -33,6 +33,20 @@ def test_a_scheme_adds_lines() -> None:
 def test_points_that_are_not_finite_are_refused() -> None:
     with pytest.raises(UserError, match="NaN"):
         draw_landmarks(np.zeros((8, 8, 3), dtype=np.uint8), np.array([[np.nan, 1.0]]))
+
+
+def test_points_keep_their_place_in_an_enlarged_image() -> None:
+    image = np.zeros((20, 30, 3), dtype=np.uint8)
+    image[8, 12] = 255  # a pixel whose centre is the point
+    larger, points = enlarged(image, np.array([[12.0, 8.0]]), least=70)
+    assert larger.shape == (80, 120, 3)
+    weights = larger[..., 0].astype(float)
+    rows, columns = np.mgrid[:80, :120]
+    centre = ((weights * columns).sum() / weights.sum(), (weights * rows).sum() / weights.sum())
+    assert points[0] == pytest.approx(centre, abs=0.05)
+    same, unmoved = enlarged(image, np.array([[12.0, 8.0]]), least=20)
+    np.testing.assert_array_equal(same, image)
+    assert unmoved.tolist() == [[12.0, 8.0]]
 
 
 def test_a_box_is_a_frame() -> None:

@@ -272,7 +272,25 @@ def test_threads_default_to_all_cores(tmp_path: Path) -> None:
         ("scheme", "5-points", "scheme = '5-points'"),
         ("batch", 0, "batch = 0"),
         ("std", [1.0, 0.0, 1.0], "std and box_scale must be positive"),
-        ("mean", [0.0, 0.0], "three values each"),
+        ("batch", "all", r'batch = "all", must be a whole number or null; export'),
+        ("batch", 1.5, r"batch = 1\.5, must be a whole number or null"),
+        ("input_size", "64", r'input_size = "64", must be a whole number; export'),
+        ("input_size", True, "input_size = true, must be a whole number"),
+        ("input_size", 0, "input_size = 0, must be at least 1"),
+        ("box_scale", None, "box_scale = null, must be a number"),
+        ("mean", 0.5, r"mean = 0\.5, must be a list of three values, each a number; export"),
+        ("mean", [0.0, 0.0], r"mean = \[0\.0, 0\.0\], must be a list of three values"),
+        ("std", [1.0, "1", 1.0], r'std = \[1\.0, "1", 1\.0\], must be a list of three values'),
+        ("std", [1.0, float("inf"), 1.0], "mean, std and box_scale must be finite"),
+        ("scheme", ["aflw-19"], r'scheme = \["aflw-19"\], must be text'),
+        ("decoder", {}, r"decoder = \{\}, must be text"),
+        (
+            "files",
+            ["model.onnx"],
+            r'files = \["model\.onnx"\], must be an object in which each value is text',
+        ),
+        ("cost", {"params": "many"}, r'cost = \{"params": "many"\}, must be an object .* a whole number'),
+        ("calibration", 3, "calibration = 3, must be text or null"),
         ("model", "other.onnx", "model = 'other.onnx' is not among its files"),
         ("files", {"model.onnx": "", "../else": ""}, "must lie in the bundle's folder"),
     ],
@@ -283,5 +301,7 @@ def test_a_manifest_no_session_could_work_with_is_refused(
     onnx_bundle(tmp_path)
     path = tmp_path / MANIFEST_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), entry: value}), encoding="utf-8")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=said) as caught:
         read_bundle(tmp_path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
