@@ -61,20 +61,22 @@ def run(
     data: str | Path | None = None,
     *,
     skip_bad: bool = False,
+    retrain: bool = False,
     devices: int = 1,
     nodes: int = 1,
     progress: Progress | None = None,
 ) -> RunResult | None:
     """Train, search, slim, distil, export and measure by ``recipe``; the same call goes on after a break.
 
-    ``out`` is the run folder, ``runs/<recipe's name>`` by default. With several ``devices`` or ``nodes`` only the
-    first process has an answer, the others get None.
+    ``out`` is the run folder, ``runs/<recipe's name>`` by default. Where the recipe has changed since, ``retrain``
+    trains the stages anew that hang on what changed, and keeps the others. With several ``devices`` or ``nodes``
+    only the first process has an answer, the others get None.
     """
     from slimalign.making import run as make
 
     chosen = read_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     folder = Path("runs") / chosen.name if out is None else Path(out)
-    return make(chosen, folder, _path(data), progress or _silent(), skip_bad, devices, nodes)
+    return make(chosen, folder, _path(data), progress or _silent(), skip_bad, retrain, devices, nodes)
 
 
 def slim(
@@ -101,14 +103,17 @@ def slim(
 def export(
     source: str | Path,
     formats: Sequence[str] = ("onnx", "litert"),
-    out: str | Path = "exported",
+    out: str | Path | None = None,
     *,
     progress: Progress | None = None,
 ) -> list[Bundle]:
-    """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``."""
+    """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
+
+    ``out`` is ``exported``/<name of the source's folder> by default.
+    """
     from slimalign.making import export as write
 
-    return write(Path(source), formats, Path(out), progress or _silent())
+    return write(Path(source), formats, _path(out), progress or _silent())
 
 
 def evaluate(
@@ -199,4 +204,4 @@ def _path(given: str | Path | None) -> Path | None:
 
 
 def _silent() -> Progress:
-    return Progress(console=Console(stderr=True), disable=True)
+    return Progress(console=Console(quiet=True), disable=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,11 +14,11 @@ from torch import nn
 
 from slimalign.compress.baseline import random_architecture
 from slimalign.compress.batches import TrainingFaces, seeded
-from slimalign.compress.checkpoint import load_weights, read_checkpoint
+from slimalign.compress.checkpoint import CHECKPOINT_NAME, load_weights, read_checkpoint
 from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.distil import ABLATION, Switches, distil
 from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
-from slimalign.compress.networks.architecture import Architecture
+from slimalign.compress.networks.architecture import STRIDE, Architecture
 from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.recipe import BaselineRecipe, Recipe
@@ -29,62 +28,29 @@ from slimalign.compress.supervised import train_supervised
 from slimalign.compress.training import Trainer
 from slimalign.compress.validation import ValidationFaces
 from slimalign.faces import Faces
+from slimalign.run_folder import recipe_of
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
 
-STRIDE = 4
-"""Input size over heatmap size, of every network here."""
-
 Built = TypeVar("Built", bound=nn.Module)
 
-RUN_NAME = "run.json"
 ARCHITECTURE_NAME = "architecture.json"
-BASELINES_NAME = "baselines.json"
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """The outcome of one row of the distillation: its students with their NME on the validation split."""
+    """The outcome of one row of the distillation: its ``students``, the chosen one first."""
 
     switches: Switches
     students: list[HRSuperNet]
-    val_nmes: list[float]
-
-    @property
-    def best(self) -> HRSuperNet:
-        """The student with the lower validation NME."""
-        return self.students[self.val_nmes.index(min(self.val_nmes))]
 
     @property
     def named(self) -> dict[str, HRSuperNet]:
-        """The best student under the row's name, its peer as ``<row>-other``."""
-        others = [student for student in self.students if student is not self.best]
-        return {self.switches.name: self.best, **{f"{self.switches.name}-other": other for other in others}}
-
-
-def claim_folder(folder: Path, recipe: Recipe, faces: Faces) -> None:
-    """Make ``folder`` the run folder of ``recipe`` on ``faces``, or go on with it.
-
-    A folder that was begun with another recipe or other faces is refused: its checkpoints would pass for
-    what they are not.
-    """
-    path = folder / RUN_NAME
-    new = {"recipe": recipe.model_dump(mode="json"), "faces": faces.fingerprint()}
-    if not path.exists():
-        if list(folder.glob("*/checkpoint.safetensors")):
-            raise UserError(f"{folder}: holds checkpoints but no {RUN_NAME}; give a new folder with --out")
-        write_text(path, json.dumps(new, indent=1) + "\n")
-        return
-    old = json.loads(path.read_text(encoding="utf-8"))
-    changed = [f"recipe.{name}" for name in new["recipe"] if old["recipe"].get(name) != new["recipe"][name]]
-    changed += [f"faces.{name}" for name in new["faces"] if old["faces"].get(name) != new["faces"][name]]
-    if changed:
-        raise UserError(
-            f"{folder}: was begun with another recipe or other faces ({', '.join(changed)} changed); "
-            "give a new folder with --out, or delete this one"
-        )
+        """The chosen student under the row's name, its peer as ``<row>-other``."""
+        name = self.switches.name
+        return dict(zip([name, f"{name}-other"], self.students, strict=False))
 
 
 class Chain:
@@ -163,23 +129,28 @@ class Chain:
         students = distil(
             self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self._validation
         )
-        return Distilled(switches, students, [self.nme(one) for one in students])
+        if self.recipe.data.has_validation:
+            students = sorted(students, key=self.nme)
+        return Distilled(switches, students)
 
-    def baselines(self, architecture: Architecture) -> dict[str, float] | None:
-        """Validation NME of the found architecture and of random ones of its cost, all trained alike."""
+    def rivals(self, found: Architecture) -> dict[str, Architecture]:
+        """The found architecture and random ones of its cost, as many as the recipe's baseline asks for."""
+        if self.recipe.baseline is None:
+            return {}
+        macs = architecture_cost(found).macs
+        full = self.recipe.search.supernet(self.faces.scheme.count, self.recipe.input.size)
+        rivals = {"found": found}
+        for number in range(1, self.recipe.baseline.count + 1):
+            rng = seeded(self.recipe.seed, "baseline", number)
+            rivals[f"random-{number}"] = random_architecture(full, macs, rng)
+        return rivals
+
+    def baselines(self, rivals: Mapping[str, Architecture]) -> dict[str, float]:
+        """Validation NME of ``rivals``, all trained alike from scratch."""
         recipe = self.recipe.baseline
         if recipe is None:
-            return None
-        macs = architecture_cost(architecture).macs
-        full = self.recipe.search.supernet(self.faces.scheme.count, self.recipe.input.size)
-        nmes = {"found": self._from_scratch("baseline-found", architecture, recipe)}
-        for number in range(1, recipe.count + 1):
-            rng = seeded(self.recipe.seed, "baseline", number)
-            name = f"random-{number}"
-            nmes[name] = self._from_scratch(f"baseline-{name}", random_architecture(full, macs, rng), recipe)
-        if self.fabric.is_global_zero:
-            write_text(self.folder / BASELINES_NAME, json.dumps(nmes, indent=1) + "\n")
-        return nmes
+            return {}
+        return {name: self._from_scratch(f"baseline-{name}", rival, recipe) for name, rival in rivals.items()}
 
     def _from_scratch(self, name: str, architecture: Architecture, recipe: BaselineRecipe) -> float:
         network = self._seeded("baseline", lambda: HRSuperNet(architecture))
@@ -195,12 +166,7 @@ class Chain:
 
 def supernet_of(folder: Path) -> tuple[Recipe, HRSuperNet]:
     """The recipe and the searched supernet of a run; raises UserError where the run has not come so far."""
-    path, weights = folder / RUN_NAME, folder / "supernet" / "checkpoint.safetensors"
-    if not path.is_file():
-        raise UserError(
-            f"{folder}: not a run folder, it holds no {RUN_NAME}; give one made by 'slimalign run'"
-        )
-    recipe = Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["recipe"])
+    recipe, weights = recipe_of(folder), folder / "supernet" / CHECKPOINT_NAME
     saved = read_checkpoint(weights)
     if saved is None or saved.epoch < recipe.search.epochs:
         raise UserError(f"{folder}: its search is not finished; run the recipe again first")

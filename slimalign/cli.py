@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -43,12 +44,28 @@ ProtocolOption = Annotated[
 TargetOption = Annotated[Optional[str], typer.Option("--target", help="Only latency on this target.")]
 
 
+# Newer versions of typer carry a click of their own, which alone raises what they raise.
+click_exceptions = import_module(typer.BadParameter.__module__)
+
+PROGRAM = "slimalign"
+INTERRUPTED = 130
+"""The status that typer gives a command that Ctrl-C broke off."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: status 0 done, 1 a check did not hold, 2 a mistake in what the user gave."""
+    """Run the command line and exit: status 0 done, 1 a check did not hold, 2 a mistake in what the user gave,
+    130 broken off with Ctrl-C.
+    """
     try:
-        app(arguments)
+        # In its standalone mode typer would end by itself, and tell of a mistake in a box of several lines.
+        status = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+        if status == INTERRUPTED:
+            remark(f"{PROGRAM}: broken off")
+        sys.exit(status)
     except UserError as error:
         _end(error)
+    except click_exceptions.UsageError as mistake:
+        _end_misused(mistake)
     except ModuleNotFoundError as error:
         missing = missing_extra(error)
         if missing is None:
@@ -57,8 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end(error: UserError) -> None:
-    remark(f"slimalign: {error}")
+    remark(f"{PROGRAM}: {error}")
     sys.exit(error.status)
+
+
+def _end_misused(mistake: Any) -> None:
+    message = mistake.format_message().rstrip(".")
+    # An option without its value comes without the command it was given to.
+    command = mistake.ctx.command_path if mistake.ctx else PROGRAM
+    # Where there are no arguments at all typer has shown the help, and there is nothing to add.
+    if message:
+        remark(f"{PROGRAM}: {message}; see {command} --help")
+    sys.exit(mistake.exit_code)
 
 
 @app.command()
@@ -73,7 +100,7 @@ def demo(
     from importlib import resources
 
     with resources.as_file(resources.files("slimalign.recipes") / "demo.toml") as recipe:
-        run(recipe, None, out, as_json=as_json)
+        run(recipe, None, out, retrain=True, as_json=as_json)
 
 
 @app.command()
@@ -82,6 +109,9 @@ def run(
     data: DataOption = None,
     out: Annotated[Optional[Path], typer.Option(help="Run folder; default runs/<recipe's name>.")] = None,
     skip_bad: SkipBadOption = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train stages anew whose part of the recipe has changed.")
+    ] = False,
     devices: Annotated[int, typer.Option(help="Processes or GPUs of a machine to train on.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines to train on.")] = 1,
     as_json: JsonOption = False,
@@ -96,18 +126,25 @@ def run(
 
     with shown_progress() as progress:
         result = api.run(
-            recipe, out, data, skip_bad=skip_bad, devices=devices, nodes=nodes, progress=progress
+            recipe,
+            out,
+            data,
+            skip_bad=skip_bad,
+            retrain=retrain,
+            devices=devices,
+            nodes=nodes,
+            progress=progress,
         )
     if result is None:  # another process of this run shows its outcome
         return
     if as_json:
-        print_json({"steps": [asdict(step) for step in result.steps], "baselines": result.baselines})
+        print_json(asdict(result.waterfall))
         return
     from slimalign.waterfall import waterfall_table
 
-    say(waterfall_table(result.steps))
-    if result.baselines is not None:
-        figures = ", ".join(f"{name} {nme:.2f}" for name, nme in result.baselines.items())
+    say(waterfall_table(result.waterfall))
+    if result.waterfall.baselines:
+        figures = ", ".join(f"{name} {nme:.2f}" for name, nme in result.waterfall.baselines.items())
         say(f"trained alike from scratch, validation NME in %: {figures}")
     say(
         f"The files are in {result.folder}: bundles/, waterfall.json, frontier.png, architecture.png, factors.png"
@@ -121,7 +158,9 @@ def slim(
         Optional[float], typer.Option(help="Most multiply-adds, in 10^9, head included.")
     ] = None,
     max_params: Annotated[Optional[int], typer.Option(help="Most parameters.")] = None,
-    threshold: Annotated[Optional[float], typer.Option(help="Least importance factor that is kept.")] = None,
+    threshold: Annotated[
+        Optional[float], typer.Option(help="Least importance that is kept, as the recipe counts it.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the student's bundle.")] = "slimmed-again",
     as_json: JsonOption = False,
 ) -> None:
@@ -132,12 +171,13 @@ def slim(
     from slimalign import api
 
     made = api.slim(run_folder, max_gmacs=max_gmacs, max_params=max_params, threshold=threshold, name=name)
+    cost = made.bundle.manifest.cost
     if as_json:
-        print_json({"bundle": str(made.bundle.folder), **made.cost.totals()})
+        print_json({"bundle": str(made.bundle.folder), **cost})
         return
     say(
         f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
-        f"{made.cost.params:,} parameters, {made.cost.macs:,} multiply-adds"
+        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds"
     )
 
 
@@ -147,7 +187,9 @@ def export(
     formats: Annotated[
         str, typer.Option("--formats", help="Comma-separated: onnx, litert, torch.")
     ] = "onnx,litert",
-    out: Annotated[Path, typer.Option(help="Folder that the bundles go into.")] = Path("exported"),
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student to files a device can run, each checked against PyTorch.
@@ -157,7 +199,7 @@ def export(
     from slimalign import api
 
     with shown_progress() as progress:
-        bundles = api.export(source, formats.split(","), out, progress=progress)
+        bundles = api.export(source, [name.strip() for name in formats.split(",")], out, progress=progress)
     if as_json:
         print_json(
             [{"bundle": str(b.folder), "sha256": b.sha256, "format": b.manifest.format} for b in bundles]
@@ -317,20 +359,22 @@ def report(
     results: ResultsArgument,
     out: Annotated[Path, typer.Option(help="Picture of the frontier, .png or .svg.")] = Path("frontier.png"),
     x: Annotated[str, typer.Option(help="What goes across: params, macs, latency or size.")] = "latency",
+    batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads.")] = 1,
     split: JudgedSplitOption = "val",
     normaliser: NormaliserOption = "inter-ocular",
     protocol: ProtocolOption = None,
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """All points as a table, and a picture of the frontier.
+    """The points at one batch size and thread count as a table, and a picture of the frontier.
 
     Example: `slimalign report runs/demo/results.jsonl --x params --out frontier.svg`
     """
     from slimalign.benchmarks.report import scatter, table
     from slimalign.measuring import points
 
-    found = points(results, split, normaliser, protocol, target)
+    found = points(results, split, normaliser, protocol, target, batch, threads)
     scatter(found, out, x)
     if as_json:
         print_json([point.to_dict() for point in found])

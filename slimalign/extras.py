@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "pydantic": "train",
         "safetensors": "train",
         "h5py": "train",
+        "scipy": "train",
         "tensorboard": "train",
         "matplotlib": "report",
         "onnx": "export",

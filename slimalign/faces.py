@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.progress import Progress
 
-from slimalign.compress.data.checks import usable_samples
+from slimalign.compress.data.checks import Split, UsableSplit, problem_lines, refuse_bad, usable_samples
 from slimalign.compress.data.drawn import drawn_samples
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, fingerprint_of
 from slimalign.compress.data.splits import load_split
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import LandmarkScheme, scheme_named
@@ -34,22 +33,19 @@ class Faces:
     test: list[Sample]
 
     def fingerprint(self) -> dict[str, str]:
-        """A hash of each split's names and points, by which a run knows its faces again."""
-        return {"train": _hash(self.train), "val": _hash(self.val), "test": _hash(self.test)}
-
-
-def _hash(samples: list[Sample]) -> str:
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(sample.name.encode())
-        digest.update(np.ascontiguousarray(sample.points, dtype=np.float64).tobytes())
-    return digest.hexdigest()[:16]
+        """The fingerprint of each split, by which a run knows its faces again."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: fingerprint_of(samples) for name, samples in splits.items()}
 
 
 def recipe_faces(recipe: DataRecipe, data: Path | None, skip_bad: bool, progress: Progress) -> Faces:
-    """Read and check all splits; raises UserError that lists what is wrong, by file."""
+    """Read and check all splits; raises one UserError that lists what is wrong in each of them, by file."""
     scheme = scheme_named(recipe.scheme)
     if recipe.format == DRAWN:
+        if data is not None:
+            raise UserError(
+                f"--data {data}: data.format = {DRAWN} needs no --data, its faces are drawn; leave it out"
+            )
         drawn = recipe.drawn
         counts = {"train": drawn.train, "val": drawn.val, "test": drawn.test}
         # Splits are drawn from seeds far apart, so that no face stands in two of them.
@@ -63,7 +59,7 @@ def recipe_faces(recipe: DataRecipe, data: Path | None, skip_bad: bool, progress
             f"data.format = {recipe.format} is read from a folder: give it with --data path/to/faces"
         )
     names = (recipe.train, recipe.val, recipe.test)
-    train, val, test = (read_split(recipe.format, scheme, data, name, skip_bad, progress) for name in names)
+    train, val, test = _read_splits(recipe.format, scheme, data, names, skip_bad, progress)
     return Faces(scheme, train, val, test)
 
 
@@ -71,17 +67,40 @@ def read_split(
     format_name: str, scheme: LandmarkScheme, data: Path, name: str, skip_bad: bool, progress: Progress
 ) -> list[Sample]:
     """One split from a data folder, every image looked at."""
+    (samples,) = _read_splits(format_name, scheme, data, (name,), skip_bad, progress)
+    return samples
+
+
+def _read_splits(
+    format_name: str,
+    scheme: LandmarkScheme,
+    data: Path,
+    names: Sequence[str],
+    skip_bad: bool,
+    progress: Progress,
+) -> list[list[Sample]]:
+    # Every list is read before the first image is, so that a missing one is told at once.
+    splits = {name: _load(format_name, scheme, data, name) for name in names}
+    usable = {name: _usable(name, split, progress) for name, split in splits.items()}
+    refuse_bad(usable, skip_bad)
+    for name, split in usable.items():
+        if split.problems:
+            lines = [f"{name}: {len(split.problems)} bad faces left out", *problem_lines(split.problems)]
+            progress.console.print("\n".join(lines), markup=False, highlight=False)
+    return [usable[name].samples for name in names]
+
+
+def _load(format_name: str, scheme: LandmarkScheme, data: Path, name: str) -> Split:
     split = load_split(format_name, data, name)
     if split.scheme.name != scheme.name:
         raise UserError(
             f"{data}: {format_name} faces have scheme {split.scheme.name}, {scheme.name} is asked for"
         )
+    return split
+
+
+def _usable(name: str, split: Split, progress: Progress) -> UsableSplit:
     task = progress.add_task(f"checking {name}", total=len(split.samples))
-    samples, problems = usable_samples(
-        split, skip_bad, lambda done, total: progress.update(task, completed=done, total=total)
-    )
+    usable = usable_samples(split, lambda done, total: progress.update(task, completed=done, total=total))
     progress.remove_task(task)
-    if problems:
-        text = f"{name}: {len(problems)} bad faces left out, the first is {problems[0]}"
-        progress.console.print(text, markup=False, highlight=False)
-    return samples
+    return usable

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from slimalign.benchmarks.accuracy import predict
+from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.frontier import Point, join
 from slimalign.benchmarks.latency import crops_of, sweep
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.compress.data.drawn import drawn_samples
-from slimalign.compress.data.evaluation import Evaluation, summarise
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.evaluation import Evaluation
+from slimalign.compress.data.sample import Sample, fingerprint_of
 from slimalign.faces import read_split
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
@@ -129,18 +129,22 @@ def eval_bundle(
     samples = read_split(format_name, scheme, data, split, skip_bad, progress)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
     with open_bundle(bundle, threads=None) as session:
-        predicted = predict(
+        judged = evaluate_normalisers(
             Aligner(session),
             samples,
+            scheme,
+            _applicable(samples, scheme, normaliser),
             lambda done, total: progress.update(task, completed=done, total=total),
+            threshold,
         )
     progress.remove_task(task)
-    names = _applicable(samples, scheme, normaliser)
     if results is not None:
-        judged = [summarise(predicted, samples, scheme, name) for name in names]
-        records = [AccuracyRecord.of(bundle, session.runtime, split, found) for found in judged]
+        faces = fingerprint_of(samples)
+        records = [
+            AccuracyRecord.of(bundle, session.runtime, split, faces, found) for found in judged.values()
+        ]
         append(results, [*records, CostRecord.of(bundle)])
-    return {name: summarise(predicted, samples, scheme, name, threshold) for name in names}
+    return judged
 
 
 def _applicable(samples: Sequence[Sample], scheme: LandmarkScheme, first: str) -> list[str]:
@@ -197,11 +201,15 @@ def points(
     normaliser: str = "inter-ocular",
     protocol: str | None = None,
     target: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
 ) -> list[Point]:
     """The points of a results file, for the picker and the report.
 
-    ``split`` None takes the only one that there is. Raises UserError where the file holds accuracy, but none on
-    ``split`` by ``normaliser``, or no latency by ``protocol`` on ``target``.
+    ``split`` None takes the only one that there is; ``batch`` and ``threads`` None take every setting. A bundle
+    that was not timed as asked is a point without latency. Raises UserError where the file holds accuracy, but
+    none on ``split`` by ``normaliser``, or no latency by ``protocol`` on ``target``, or latency, but none at
+    ``batch`` and ``threads``.
     """
     found = read(results)
     _check_held(results, found, split, normaliser)
@@ -213,7 +221,7 @@ def points(
             raise UserError(
                 f"{results}: no latency with --{option} {asked}; it holds {', '.join(sorted(held)) or 'none'}"
             )
-    return join(found, split, normaliser, protocol, target)
+    return join(found, split, normaliser, protocol, target, batch, threads)
 
 
 def _check_held(path: Path, results: Results, split: str | None, normaliser: str) -> None:

@@ -12,38 +12,51 @@ from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.report import scatter
 from slimalign.benchmarks.results import read
 from slimalign.chain import Chain
+from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.pictures import draw_architecture, draw_factors
+from slimalign.compress.slim import ranked_operations
+from slimalign.run_folder import RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.drawing import contact_sheet, draw_landmarks, write_image
+from slimalign.runtimes.drawing import contact_sheet, draw_landmarks, enlarged, write_image
 from slimalign.runtimes.timing import DRAFT
-from slimalign.waterfall import RESULTS_NAME
 
+MEASURES = {"absolute": "|a|", "relative": "|a| / the block's largest"}
+"""What the axis of importances is called."""
 SHEET_FACES = 24
+TILE_PIXELS = 192
 SHEET_COLUMNS = 6
 
 
 def draw_run(chain: Chain, supernet: HRSuperNet, architecture: Architecture, student: Bundle) -> None:
     """Draw a run's pictures into its folder: factors, architecture, frontier, predictions of ``student``."""
     folder = chain.folder
-    factors = supernet.factors.detach().cpu().numpy()
-    draw_factors(supernet.architecture, factors, folder / "factors.png", kept=architecture)
+    importance = chain.recipe.slim.importance
+    importances = dict(ranked_operations(supernet, importance))
+    draw_factors(
+        supernet.architecture,
+        [importances[op] for op in supernet.architecture.operations],
+        folder / "factors.png",
+        kept=architecture,
+        measure=MEASURES[importance],
+    )
     draw_architecture(architecture, folder / "architecture.png", title=chain.recipe.name)
-    points = join(read(folder / RESULTS_NAME), split="val", protocol=DRAFT.key)
+    split = "val" if chain.recipe.data.has_validation else "test"
+    points = join(read(folder / RESULTS_NAME), split=split, protocol=DRAFT.key)
     scatter(points, folder / "frontier.png", x="latency")
     draw_predictions(chain, student, folder / "predictions.jpg")
 
 
 def draw_predictions(chain: Chain, student: Bundle, path: Path) -> None:
     """A sheet of test faces with the landmarks that ``student`` finds on them."""
-    samples = chain.faces.test[:SHEET_FACES]
-    crops = [chain.rule.crop(sample.load(), sample.box) for sample in samples]
+    crops = cut_crops(chain.faces.test[:SHEET_FACES], chain.rule)
     with open_bundle(student, threads=1) as session:
         aligner = Aligner(session)
-        tiles = [
-            draw_landmarks(crop, aligner.align_crops(crop[None]).points[0], chain.faces.scheme)
-            for crop in crops
-        ]
+        points = [aligner.align_crops(crop[None]).points[0] for crop in crops]
+    tiles = [
+        draw_landmarks(*enlarged(crop, found, TILE_PIXELS), chain.faces.scheme)
+        for crop, found in zip(crops, points, strict=True)
+    ]
     write_image(path, contact_sheet(tiles, SHEET_COLUMNS))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.runtimes.aligner import Aligner, Landmarks
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.drawing import draw_box, draw_landmarks, write_image
+from slimalign.runtimes.drawing import check_image_path, draw_box, draw_landmarks, write_image
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.images import load_image
 
@@ -30,8 +30,10 @@ def predict_photo(
 
     ``boxes`` are x0, y0, x1, y1 of each face, in pixels of the upright photo. Without them the whole image is
     taken as one face, as a crop from a detector would be. With ``out`` the photo is written there with boxes
-    and landmarks drawn.
+    and landmarks drawn; raises UserError before the network is run where that cannot be.
     """
+    if out is not None:
+        check_image_path(out)
     image = load_image(str(image_path), upright=True)
     height, width = image.shape[:2]
     corners = np.array(list(boxes) or [[-0.5, -0.5, width - 0.5, height - 0.5]], dtype=np.float64)

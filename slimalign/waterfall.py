@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 from rich.table import Table
 from torch import nn
@@ -17,37 +15,46 @@ from torch import nn
 from slimalign.benchmarks.accuracy import evaluate
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append
-from slimalign.chain import STRIDE, Chain, Distilled
+from slimalign.chain import Chain
 from slimalign.compress.cost import count
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.evaluation import Evaluation
+from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import Switches
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.architecture import STRIDE
+from slimalign.compress.recipe import Recipe
+from slimalign.compress.validation import NORMALISER
 from slimalign.export.bundle_writer import with_nme, write_bundle
 from slimalign.export.parity import ParityReport
 from slimalign.export.subject import ExportSubject
-from slimalign.faces import Faces
 from slimalign.measuring import bench
+from slimalign.run_folder import RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.files import write_text
-from slimalign.runtimes.timing import Record
+from slimalign.runtimes.errors import CheckError
+from slimalign.runtimes.files import replacing
+from slimalign.runtimes.session import available_cores
+from slimalign.runtimes.timing import Record, cpu_model
 
 BUNDLES = "bundles"
 STUDENT = Switches().name
 """The student that a run ends with: its bundles are distilled-torch, distilled-onnx and distilled-litert."""
 
 WATERFALL_NAME = "waterfall.json"
-RESULTS_NAME = "results.jsonl"
 PARITY_CROPS = 8
+PARITY_CROPS_NAME = "parity_crops.npy"
+"""Real crops (N, S, S, 3) uint8, kept so that later exports are checked on them too."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One row: NME in percent on two splits, cost of one image, median latency at batch 1 on one thread."""
+    """One row: NME in percent on two splits, cost of one image, median latency at batch 1 on one thread.
+
+    ``val_nme`` is None where the recipe has no faces to validate by.
+    """
 
     step: str
     runtime: str
-    val_nme: float
+    val_nme: float | None
     test_nme: float
     test_failure_rate: float
     params: int
@@ -56,47 +63,85 @@ class Step:
     p50_ms: float
 
 
-def subject_of(chain: Chain, name: str, network: nn.Module) -> ExportSubject:
-    """What the exporters need to know of one of the chain's networks."""
-    recipe = chain.recipe
-    cost = count(network, recipe.input.size)
+@dataclass(frozen=True)
+class Waterfall:
+    """All steps of a run and what made their figures.
+
+    ``faces`` counts those of each split; ``cpu`` and ``cores`` are those of the machine that measured. ``baselines``
+    holds validation NMEs by network, all trained alike from scratch; it is empty where the recipe asks for none.
+    """
+
+    recipe: str
+    seed: int
+    faces: dict[str, int]
+    cpu: str
+    cores: int
+    steps: list[Step]
+    baselines: dict[str, float]
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def waterfall_of(chain: Chain, steps: list[Step], baselines: dict[str, float]) -> Waterfall:
+    """The waterfall of ``chain``, whose steps were measured on this machine."""
+    faces = chain.faces
+    return Waterfall(
+        recipe=chain.recipe.name,
+        seed=chain.recipe.seed,
+        faces={"train": len(faces.train), "val": len(faces.val), "test": len(faces.test)},
+        cpu=cpu_model(),
+        cores=available_cores(),
+        steps=steps,
+        baselines=baselines,
+    )
+
+
+def subject_of(recipe: Recipe, name: str, network: nn.Module) -> ExportSubject:
+    """What the exporters need to know of one of a run's networks."""
     return ExportSubject(
         name=name,
         network=network,
         input_size=recipe.input.size,
         box_scale=recipe.input.box_scale,
-        scheme=chain.faces.scheme.name,
+        scheme=recipe.data.scheme,
         decoder=recipe.decoder,
         stride=STRIDE,
-        cost=cost.totals(),
+        cost=count(network, recipe.input.size).totals(),
     )
 
 
 def export_steps(
     chain: Chain,
-    teacher: nn.Module,
-    supernet: HRSuperNet,
-    slimmed: HRSuperNet,
-    rows: Sequence[Distilled],
+    networks: Mapping[str, nn.Module],
+    student: nn.Module,
     progress: Progress,
-) -> list[Bundle]:
-    """A PyTorch bundle for every network of the run, and the deployed formats for the best student."""
-    networks: dict[str, nn.Module] = {"teacher": teacher, "supernet": supernet, "slimmed": slimmed}
-    for row in rows:
-        networks |= row.named
-    crops = parity_crops(chain, chain.faces.val)
-    jobs = [(subject_of(chain, name, network), "torch") for name, network in networks.items()]
-    student = subject_of(chain, STUDENT, rows[-1].best)
-    jobs += [(student, format_name) for format_name in chain.recipe.export.formats]
+) -> tuple[list[Bundle], list[CheckError]]:
+    """A PyTorch bundle for each of ``networks`` by name, and ``student`` in the recipe's formats.
+
+    A file that fails its check is left out, so that the others are measured all the same, and told.
+    """
+    crops = cut_crops(chain.faces.val[:PARITY_CROPS], chain.rule)
+    with replacing(chain.folder / PARITY_CROPS_NAME) as beside:
+        np.save(beside, crops)
+    jobs = [(subject_of(chain.recipe, name, network), "torch") for name, network in networks.items()]
+    jobs += [
+        (subject_of(chain.recipe, STUDENT, student), format_name)
+        for format_name in chain.recipe.export.formats
+    ]
     task = progress.add_task("exporting", total=len(jobs))
-    bundles = []
+    bundles, failures = [], []
     for subject, format_name in jobs:
         folder = chain.folder / BUNDLES / f"{subject.name}-{format_name}"
         report = partial(_tell_parity, progress, subject.name, format_name)
-        bundles.append(write_bundle(folder, subject, format_name, crops, report))
+        try:
+            bundles.append(write_bundle(folder, subject, format_name, crops, report))
+        except CheckError as error:
+            failures.append(error)
         progress.advance(task)
     progress.remove_task(task)
-    return bundles
+    return bundles, failures
 
 
 def _tell_parity(progress: Progress, name: str, format_name: str, parity: ParityReport) -> None:
@@ -107,52 +152,51 @@ def _tell_parity(progress: Progress, name: str, format_name: str, parity: Parity
         )
 
 
-def parity_crops(chain: Chain, samples: Sequence[Sample]) -> NDArray[np.uint8]:
-    """Real crops (N, S, S, 3) on which files are compared with PyTorch."""
-    return np.stack([chain.rule.crop(sample.load(), sample.box) for sample in samples[:PARITY_CROPS]])
-
-
-def measure(bundles: Sequence[Bundle], faces: Faces, folder: Path, progress: Progress) -> list[Step]:
+def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list[Step]:
     """NME of every bundle through its session, and latency in one sweep; all records go to the results file."""
-    records: list[AccuracyRecord | CostRecord | Record] = []
-    val_nmes, tests = {}, {}
+    faces = chain.faces
+    fingerprints = faces.fingerprint()
+    splits = (
+        {"val": faces.val, "test": faces.test} if chain.recipe.data.has_validation else {"test": faces.test}
+    )
+    records: list[AccuracyRecord | CostRecord] = []
+    found = []
     task = progress.add_task("measuring NME", total=len(bundles))
     for bundle in bundles:
         with open_bundle(bundle, threads=None) as session:
             aligner = Aligner(session)
-            val = evaluate(aligner, faces.val, faces.scheme, "inter-ocular")
-            test = evaluate(aligner, faces.test, faces.scheme, "inter-ocular")
-        name = bundle.folder.name
-        val_nmes[name], tests[name] = val.whole.nme, test.whole
-        records += [AccuracyRecord.of(bundle, session.runtime, "val", val)]
-        records += [AccuracyRecord.of(bundle, session.runtime, "test", test), CostRecord.of(bundle)]
-        with_nme(with_nme(bundle, "val", val.whole.nme), "test", test.whole.nme)
+            accuracy = {
+                split: evaluate(aligner, samples, faces.scheme, NORMALISER)
+                for split, samples in splits.items()
+            }
+        for split, evaluation in accuracy.items():
+            records.append(AccuracyRecord.of(bundle, session.runtime, split, fingerprints[split], evaluation))
+            bundle = with_nme(bundle, split, evaluation.whole.nme)
+        records.append(CostRecord.of(bundle))
+        found.append(accuracy)
         progress.advance(task)
     progress.remove_task(task)
     latencies = bench(bundles, (1,), (1,), progress, faces.test)
-    append(folder / RESULTS_NAME, [*records, *latencies])
-    return [
-        Step(
-            step=bundle.manifest.name,
-            runtime=latency.runtime,
-            val_nme=val_nmes[bundle.folder.name],
-            test_nme=tests[bundle.folder.name].nme,
-            test_failure_rate=tests[bundle.folder.name].failure_rate,
-            params=bundle.manifest.cost["params"],
-            macs=bundle.manifest.cost["macs"],
-            size_bytes=bundle.model_path.stat().st_size,
-            p50_ms=latency.p50_ms,
-        )
-        for bundle, latency in zip(bundles, latencies, strict=True)
-    ]
+    append(chain.folder / RESULTS_NAME, [*records, *latencies])
+    return [_step(*measured) for measured in zip(bundles, found, latencies, strict=True)]
 
 
-def write_waterfall(folder: Path, steps: Sequence[Step]) -> None:
-    """The steps as JSON in the run folder."""
-    write_text(folder / WATERFALL_NAME, json.dumps([asdict(step) for step in steps], indent=1) + "\n")
+def _step(bundle: Bundle, accuracy: Mapping[str, Evaluation], latency: Record) -> Step:
+    test = accuracy["test"].whole
+    return Step(
+        step=bundle.manifest.name,
+        runtime=latency.runtime,
+        val_nme=accuracy["val"].whole.nme if "val" in accuracy else None,
+        test_nme=test.nme,
+        test_failure_rate=test.failure_rate,
+        params=bundle.manifest.cost["params"],
+        macs=bundle.manifest.cost["macs"],
+        size_bytes=bundle.model_path.stat().st_size,
+        p50_ms=latency.p50_ms,
+    )
 
 
-def waterfall_table(steps: Sequence[Step]) -> Table:
+def waterfall_table(waterfall: Waterfall) -> Table:
     """The steps as people read them."""
     table = Table(title="NME waterfall (inter-ocular, p50 at batch 1 on one thread)")
     for heading in (
@@ -167,11 +211,11 @@ def waterfall_table(steps: Sequence[Step]) -> Table:
         "p50 ms",
     ):
         table.add_column(heading, justify="left" if heading in ("step", "runtime") else "right")
-    for step in steps:
+    for step in waterfall.steps:
         table.add_row(
             step.step,
             step.runtime,
-            f"{step.val_nme:.2f}",
+            "-" if step.val_nme is None else f"{step.val_nme:.2f}",
             f"{step.test_nme:.2f}",
             f"{step.test_failure_rate:.1f}",
             f"{step.params / 1e6:.3f}",

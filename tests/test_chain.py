@@ -105,7 +105,9 @@ def test_every_step_of_the_waterfall_is_there(run):
     networks = ["teacher", "supernet", "slimmed", "distilled", "distilled-other"]
     files = [("distilled", "onnxruntime"), ("distilled", "litert")]
     assert steps == [*((name, "pytorch") for name in networks), *files]
-    assert json.loads((folder / "waterfall.json").read_text()) == document["steps"]
+    assert json.loads((folder / "waterfall.json").read_text()) == document
+    assert (document["recipe"], document["seed"]) == ("chain", 0)
+    assert document["faces"] == {"train": 640, "val": 32, "test": 64}
 
 
 def test_distillation_mends_what_the_cut_broke(run):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_manifest import small_manifest
 from torch import nn
 
 from slimalign.benchmarks.opening import open_bundle
@@ -17,7 +17,7 @@ from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.torch_files import read_network, write_network
 from slimalign.compress.torch_session import TorchSession
-from slimalign.runtimes.bundle import Bundle, Manifest
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 
 SIZE = 64
@@ -25,23 +25,7 @@ SIZE = 64
 
 def bundle_of(folder: Path, network: nn.Module) -> Bundle:
     files = write_network(folder, network)
-    manifest = Manifest(
-        name="small",
-        model=files[0],
-        format="torch",
-        precision="fp32",
-        input_size=SIZE,
-        box_scale=1.25,
-        layout="NCHW",
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        scheme="aflw-19",
-        decoder="local-softmax",
-        stride=4,
-        batch=None,
-        files={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
-    )
-    return Bundle(folder, manifest)
+    return Bundle(folder, small_manifest(folder, files, "torch", SIZE))
 
 
 def images(count: int) -> torch.Tensor:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from slimalign.chain import claim_folder
 from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
-from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.recipe import Schedule, read_recipe
 from slimalign.compress.training import learning_rate
-from slimalign.faces import Faces
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.schemes import W300
 
 TINY = """
 name = "tiny"
@@ -52,7 +47,7 @@ factor_learning_rate = 3e-2
 sparsity = 0.0
 
 [slim]
-max_params = 6000
+max_params = 5000
 
 [distil]
 epochs = 3
@@ -127,25 +122,11 @@ def test_a_loss_that_explodes_stops_with_a_clear_word(tmp_path):
     )
     assert status == 2
     assert "slimalign: teacher: " in output
-    assert "the last good checkpoint is kept, lower the learning rate" in output
+    assert (
+        "the last good checkpoint is kept, lower its learning rate in the recipe and run again with --retrain"
+        in output
+    )
     assert "Traceback" not in output
-
-
-def test_a_folder_of_another_recipe_or_other_faces_is_refused(tmp_path):
-    recipe = read_recipe(write_recipe(tmp_path))
-    face, other = drawn_samples(2, W300, 0, 64)
-    faces = Faces(W300, [face], [face], [face])
-    claim_folder(tmp_path / "run", recipe, faces)
-    claim_folder(tmp_path / "run", recipe, faces)
-    with pytest.raises(UserError, match=r"run: was begun with .* \(recipe\.seed changed\)"):
-        claim_folder(tmp_path / "run", recipe.model_copy(update={"seed": 7}), faces)
-    with pytest.raises(UserError, match=r"\(faces\.test changed\)"):
-        claim_folder(tmp_path / "run", recipe, replace(faces, test=[other]))
-    (tmp_path / "run" / "run.json").unlink()
-    (tmp_path / "run" / "teacher").mkdir()
-    (tmp_path / "run" / "teacher" / "checkpoint.safetensors").touch()
-    with pytest.raises(UserError, match=r"holds checkpoints but no run\.json"):
-        claim_folder(tmp_path / "run", recipe, faces)
 
 
 def some_checkpoint(epoch):
@@ -239,8 +220,8 @@ def test_one_cycle_peaks_after_the_warm_up():
     [
         ('name = "tiny"', "", "name: Field required"),
         ("size = 32", "size = 50", "input.size = 50, must be a multiple of 32"),
-        ("max_params = 6000", "", "give either threshold, or max_gmacs"),
-        ("max_params = 6000", "max_params = 6000\nthreshold = 0.1", "give either threshold, or max_gmacs"),
+        ("max_params = 5000", "", "give either threshold, or max_gmacs"),
+        ("max_params = 5000", "max_params = 5000\nthreshold = 0.1", "give either threshold, or max_gmacs"),
         ("epochs = 2", "epochs = -2", "teacher.epochs = -2: Input should be greater than 0"),
         ("sparsity = 0.0", "sparsity = nan", "search.sparsity"),
         ('kind = "one-cycle", peak = 1e-3', 'kind = "cosine", peak = 1e-3', "learning_rate.kind = cosine"),

@@ -1,0 +1,131 @@
+"""A run folder and a recipe that changes under it: what is kept, what is refused, what is trained anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slimalign.compress.data.drawn import drawn_samples
+from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.faces import Faces
+from slimalign.run_folder import claim_folder, recipe_of
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.schemes import W300
+
+STAGES = ("baseline-found", "distilled", "distilled-teacher", "fine-tuned", "supernet", "teacher")
+FACE, OTHER = drawn_samples(2, W300, 0, 64)
+FACES = Faces(W300, [FACE], [FACE], [FACE])
+CPU_RECIPE = read_recipe(Path(__file__).parent.parent / "recipes" / "faces300w_cpu.toml")
+
+
+def changed(**parts: dict[str, Any]) -> Recipe:
+    """The recipe for 300W on a CPU with some entries of some parts changed."""
+    entries = CPU_RECIPE.model_dump(mode="json")
+    for part, new in parts.items():
+        entries[part].update(new)
+    return Recipe.model_validate(entries)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run in which every stage is trained."""
+    run = tmp_path / "run"
+    claim_folder(run, CPU_RECIPE, FACES)
+    for stage in STAGES:
+        (run / stage).mkdir()
+        (run / stage / "checkpoint.safetensors").touch()
+    (run / "results.jsonl").touch()
+    return run
+
+
+def stages(run: Path) -> set[str]:
+    return {path.name for path in run.iterdir() if path.is_dir()}
+
+
+def test_the_same_recipe_goes_on(folder: Path) -> None:
+    claim_folder(folder, CPU_RECIPE, FACES)
+    assert stages(folder) == set(STAGES)
+    assert recipe_of(folder) == CPU_RECIPE
+
+
+@pytest.mark.parametrize(
+    ("recipe", "entry", "stale"),
+    [
+        (changed(teacher={"epochs": 41}), "teacher.epochs", {"teacher", "distilled", "distilled-teacher"}),
+        (changed(search={"sparsity": 0.5}), "search.sparsity", set(STAGES) - {"teacher"}),
+        (changed(slim={"max_gmacs": 0.2}), "slim.max_gmacs", set(STAGES) - {"teacher", "supernet"}),
+        (
+            changed(distil={"teacher_weight": 2.0}),
+            "distil.teacher_weight",
+            {"fine-tuned", "distilled", "distilled-teacher"},
+        ),
+        (changed(baseline={"epochs": 3}), "baseline.epochs", {"baseline-found"}),
+        (changed(augment={"colour": 0.5}), "augment.colour", set(STAGES)),
+    ],
+)
+def test_what_hangs_on_a_changed_entry_is_trained_anew_only_when_asked(
+    folder: Path, recipe: Recipe, entry: str, stale: set[str]
+) -> None:
+    listed = ", ".join(sorted(stale))
+    with pytest.raises(UserError, match=f"run: {entry} changed since {listed} was trained; .* --retrain, or"):
+        claim_folder(folder, recipe, FACES)
+    assert stages(folder) == set(STAGES)
+    assert (folder / "results.jsonl").exists()
+    claim_folder(folder, recipe, FACES, retrain=True)
+    assert stages(folder) == set(STAGES) - stale
+    assert not (folder / "results.jsonl").exists()
+    assert recipe_of(folder) == recipe
+    claim_folder(folder, recipe, FACES)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        changed(distil={"ablation": False}),
+        changed(baseline={"count": 5}),
+        changed(export={"formats": ["onnx"]}),
+        CPU_RECIPE.model_copy(update={"name": "renamed"}),
+    ],
+)
+def test_what_no_training_hangs_on_may_change(folder: Path, recipe: Recipe) -> None:
+    claim_folder(folder, recipe, FACES)
+    assert stages(folder) == set(STAGES)
+    assert (folder / "results.jsonl").exists()
+
+
+def test_other_faces_are_noticed_by_their_points_and_boxes(folder: Path) -> None:
+    moved = replace(FACE, box=FACE.box + 1)
+    for face in (OTHER, moved):
+        with pytest.raises(UserError, match=r"faces\.train changed since .*teacher was trained"):
+            claim_folder(folder, CPU_RECIPE, replace(FACES, train=[face]))
+    claim_folder(folder, CPU_RECIPE, replace(FACES, test=[OTHER]))  # nothing was trained on them
+
+
+def test_a_part_that_comes_or_goes_is_a_change(folder: Path) -> None:
+    without = CPU_RECIPE.model_copy(update={"baseline": None})
+    with pytest.raises(UserError, match="run: baseline changed since baseline-found was trained"):
+        claim_folder(folder, without, FACES)
+    claim_folder(folder, without, FACES, retrain=True)
+    claim_folder(folder, CPU_RECIPE, FACES)  # no baseline is trained yet
+
+
+def test_checkpoints_of_nobody_are_refused(folder: Path) -> None:
+    (folder / "run.json").unlink()
+    with pytest.raises(UserError, match=r"run: holds checkpoints but no run\.json; give a new folder"):
+        claim_folder(folder, CPU_RECIPE, FACES, retrain=True)
+    assert stages(folder) == set(STAGES)
+
+
+def test_a_folder_that_is_no_run_has_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a run folder, it holds no run\.json"):
+        recipe_of(tmp_path)
+
+
+def test_the_claim_is_plain_json(folder: Path) -> None:
+    document = json.loads((folder / "run.json").read_text())
+    assert document["name"] == "faces300w-cpu"
+    assert set(document["faces"]) == {"train", "val", "test"}

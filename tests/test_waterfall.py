@@ -1,0 +1,87 @@
+"""The steps of a run as files: what is written and measured when one of them fails its check."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from slimalign.chain import Chain, Distilled
+from slimalign.compress.distil import Switches
+from slimalign.compress.networks.architecture import full_architecture
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.faces import recipe_faces
+from slimalign.waterfall import export_steps, measure, waterfall_of, waterfall_table
+
+DEMO = Path(__file__).parent.parent / "recipes" / "demo.toml"
+SILENT = Progress(console=Console(quiet=True), disable=True)
+
+
+class TracedOtherwise(nn.Module):
+    """A network whose exported file computes something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 68, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        heatmaps: Tensor = self.body(images)
+        return heatmaps + 0.01 if torch.onnx.is_in_onnx_export() else heatmaps
+
+
+def tiny(**data: object) -> Recipe:
+    """The demo's recipe with a few drawn faces and ONNX alone."""
+    entries = read_recipe(DEMO).model_dump(mode="json")
+    entries["data"] |= {"drawn": {"train": 16, "val": 3, "test": 2, "size": 64}, **data}
+    entries["export"]["formats"] = ["onnx"]
+    return Recipe.model_validate(entries)
+
+
+def chain_of(recipe: Recipe, folder: Path) -> Chain:
+    faces = recipe_faces(tiny().data, None, False, SILENT)
+    return Chain(recipe, faces, folder, Fabric(accelerator="cpu", devices=1), SILENT)
+
+
+def small_network() -> HRSuperNet:
+    return HRSuperNet(full_architecture(68, 64, 12, (6, 10), stage_count=3, encoders=1)).eval()
+
+
+def test_a_file_that_fails_its_check_does_not_keep_the_others_from_being_measured(tmp_path: Path) -> None:
+    chain, network = chain_of(tiny(), tmp_path), small_network()
+    bundles, failures = export_steps(chain, {"slimmed": network}, TracedOtherwise().eval(), SILENT)
+    assert [bundle.folder.name for bundle in bundles] == ["slimmed-torch"]
+    failed = tmp_path / "bundles" / "distilled-onnx.failed-parity"
+    assert [str(failure).split(":")[0] for failure in failures] == [str(failed)]
+    (step,) = measure(chain, bundles, SILENT)
+    assert (step.step, step.runtime) == ("slimmed", "pytorch")
+    assert step.val_nme == pytest.approx(chain.nme(network), abs=0.01)
+    crops = np.load(tmp_path / "parity_crops.npy")
+    assert (crops.shape, crops.dtype) == ((3, 64, 64, 3), np.uint8)
+
+
+def test_faces_that_stand_in_for_a_validation_split_are_called_test_faces(tmp_path: Path) -> None:
+    chain = chain_of(tiny(format="300w", val="valid", test="valid"), tmp_path)
+    assert not chain.recipe.data.has_validation
+    bundles, _ = export_steps(chain, {"slimmed": small_network()}, small_network(), SILENT)
+    steps = measure(chain, bundles, SILENT)
+    assert [step.val_nme for step in steps] == [None, None]
+    kinds = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {record["split"] for record in kinds if record["kind"] == "accuracy"} == {"test"}
+    text = io.StringIO()
+    Console(file=text, width=200).print(waterfall_table(waterfall_of(chain, steps, {})))
+    assert "│ slimmed   │ pytorch     │     - │" in text.getvalue()
+
+
+def test_the_chosen_student_bears_the_rows_name() -> None:
+    first, second = small_network(), small_network()
+    assert Distilled(Switches(), [first, second]).named == {"distilled": first, "distilled-other": second}
+    assert Distilled(Switches(False, False, False), [first]).named == {"fine-tuned": first}
