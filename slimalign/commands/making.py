@@ -1,0 +1,128 @@
+"""Commands that make networks and files: demo, run, slim, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from slimalign.commands.options import DataOption, JsonOption, SkipBadOption
+from slimalign.showing import print_json, say, shown_progress
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("slimalign-demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """The whole chain on drawn faces, in minutes.
+
+    Example: `slimalign demo`
+    """
+    from importlib import resources
+
+    with resources.as_file(resources.files("slimalign.recipes") / "demo.toml") as recipe:
+        run(recipe, None, out, retrain=True, as_json=as_json)
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="Recipe in TOML; the shipped ones lie in recipes/.")],
+    data: DataOption = None,
+    out: Annotated[Optional[Path], typer.Option(help="Run folder; default runs/<recipe's name>.")] = None,
+    skip_bad: SkipBadOption = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train stages anew whose part of the recipe has changed.")
+    ] = False,
+    devices: Annotated[int, typer.Option(help="Processes or GPUs of a machine to train on.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines to train on.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, search, slim, distil, export and measure by a recipe; run it again to go on after a break.
+
+    Example: `slimalign run recipes/faces300w_cpu.toml --data path/to/faces300w`
+    """
+    from dataclasses import asdict
+
+    from slimalign import api
+
+    with shown_progress() as progress:
+        result = api.run(
+            recipe,
+            out,
+            data,
+            skip_bad=skip_bad,
+            retrain=retrain,
+            devices=devices,
+            nodes=nodes,
+            progress=progress,
+        )
+    if result is None:  # another process of this run shows its outcome
+        return
+    if as_json:
+        print_json(asdict(result.waterfall))
+        return
+    from slimalign.waterfall import waterfall_table
+
+    say(waterfall_table(result.waterfall))
+    if result.waterfall.baselines:
+        figures = ", ".join(f"{name} {nme:.2f}" for name, nme in result.waterfall.baselines.items())
+        say(f"trained alike from scratch, validation NME in %: {figures}")
+    say(
+        f"The files are in {result.folder}: bundles/, waterfall.json, frontier.png, architecture.png, factors.png"
+    )
+
+
+def slim(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run whose search is finished.")],
+    max_gmacs: Annotated[
+        Optional[float], typer.Option(help="Most multiply-adds, in 10^9, head included.")
+    ] = None,
+    max_params: Annotated[Optional[int], typer.Option(help="Most parameters.")] = None,
+    threshold: Annotated[
+        Optional[float], typer.Option(help="Least importance that is kept, as the recipe counts it.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the student's bundle.")] = "slimmed-again",
+    as_json: JsonOption = False,
+) -> None:
+    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned.
+
+    Example: `slimalign slim runs/demo --max-gmacs 0.02`
+    """
+    from slimalign import api
+
+    made = api.slim(run_folder, max_gmacs=max_gmacs, max_params=max_params, threshold=threshold, name=name)
+    cost = made.bundle.manifest.cost
+    if as_json:
+        print_json({"bundle": str(made.bundle.folder), **cost})
+        return
+    say(
+        f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
+        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds"
+    )
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A finished run, or a PyTorch bundle.")],
+    formats: Annotated[
+        str, typer.Option("--formats", help="Comma-separated: onnx, litert, torch.")
+    ] = "onnx,litert",
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a student to files a device can run, each checked against PyTorch.
+
+    Example: `slimalign export runs/demo --formats onnx,litert`
+    """
+    from slimalign import api
+
+    with shown_progress() as progress:
+        bundles = api.export(source, [name.strip() for name in formats.split(",")], out, progress=progress)
+    if as_json:
+        print_json(
+            [{"bundle": str(b.folder), "sha256": b.sha256, "format": b.manifest.format} for b in bundles]
+        )
+        return
+    for bundle in bundles:
+        say(f"{bundle.folder}: {bundle.model_path.stat().st_size:,} bytes")

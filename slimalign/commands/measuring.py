@@ -1,0 +1,148 @@
+"""Commands that measure: profile, eval, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from slimalign.commands.options import (
+    DataOption,
+    FormatOption,
+    JsonOption,
+    NormaliserOption,
+    ResultsOption,
+    SkipBadOption,
+)
+from slimalign.runtimes.errors import UserError
+from slimalign.showing import accuracy_lines, print_json, say, shown_progress
+
+
+def profile(
+    network: Annotated[
+        str, typer.Argument(help="hrnet-w18, hrsupernet, sd-hrnet-300w ..., a JSON, a bundle.")
+    ],
+    landmarks: Annotated[Optional[int], typer.Option(help="Another number of landmarks.")] = None,
+    input_size: Annotated[Optional[int], typer.Option("--input", help="Another input size.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Parameters and multiply-adds of a network, whole and without the head as the papers count.
+
+    Example: `slimalign profile sd-hrnet-300w --layers`
+    """
+    from slimalign import api
+
+    found = api.profile(network, landmarks, input_size)
+    if as_json:
+        print_json(found.to_dict(layers))
+        return
+    for name, kind, params, macs in found.known_layers() if layers else ():
+        say(f"{name:45} {kind:14} {params:>9,} params {macs:>13,} multiply-adds")
+    totals = found.totals
+    say(
+        f"{found.network}, {found.landmarks} landmarks, {found.input_size}x{found.input_size}: "
+        f"{totals['params'] / 1e6:.3f} M params, {totals['macs'] / 1e9:.3f} G multiply-adds; without the head "
+        f"{totals['params_without_head'] / 1e6:.3f} M, {totals['macs_without_head'] / 1e9:.3f} G"
+    )
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of the data set.")],
+    split: Annotated[str, typer.Option(help="train, val, test ...")] = "test",
+    data_format: FormatOption = "300w",
+    normaliser: NormaliserOption = "inter-ocular",
+    threshold: Annotated[
+        float, typer.Option(help="NME in percent above which an image failed, and where the AUC ends.")
+    ] = 10.0,
+    ced: Annotated[
+        Optional[Path], typer.Option(help="Write the cumulative error distribution here, as CSV.")
+    ] = None,
+    results: ResultsOption = Path("results.jsonl"),
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """NME, failure rate and AUC of a deployed file, whole and per subset.
+
+    Example: `slimalign eval runs/demo/bundles/distilled-onnx --data path/to/faces300w`
+
+    AFLW's convention: `--normaliser box --threshold 7`
+    """
+    from slimalign import api
+
+    with shown_progress() as progress:
+        found = api.evaluate(
+            bundle,
+            data,
+            split,
+            data_format,
+            normaliser=normaliser,
+            threshold=threshold,
+            results=results,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+    if ced is not None:
+        from slimalign.measuring import write_ced
+
+        write_ced(ced, found[normaliser])
+    if as_json:
+        print_json(found[normaliser].to_dict())
+        return
+    for line in accuracy_lines(found):
+        say(line)
+
+
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
+    batch: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,2,4,8",
+    threads: Annotated[str, typer.Option(help="Comma-separated thread counts, or all.")] = "1,all",
+    reference: Annotated[bool, typer.Option(help="60 s and 1024 calls each instead of a draft.")] = False,
+    data: DataOption = None,
+    split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
+    data_format: FormatOption = "300w",
+    skip_bad: SkipBadOption = False,
+    results: ResultsOption = Path("results.jsonl"),
+    as_json: JsonOption = False,
+) -> None:
+    """Latency of bundles over batch sizes and threads, all in one interleaved sweep.
+
+    Example: `slimalign bench runs/demo/bundles/distilled-* --batch 1,8 --threads 1`
+    """
+    from slimalign import api
+
+    with shown_progress() as progress:
+        records = api.bench(
+            bundles,
+            [_whole("--batch", text) for text in batch.split(",")],
+            [None if text == "all" else _whole("--threads", text) for text in threads.split(",")],
+            data=data,
+            split=split,
+            data_format=data_format,
+            skip_bad=skip_bad,
+            reference=reference,
+            results=results,
+            progress=progress,
+        )
+    if as_json:
+        print_json([record.summary() for record in records])
+        return
+    for record in records:
+        figures = record.summary()
+        say(
+            f"{record.bundle:20} {record.runtime:12} batch {record.batch:2}  threads {record.threads}  "
+            f"p50 {figures['p50_ms']:8.2f} ms  p90 {figures['p90_ms']:8.2f} ms  "
+            f"{1000 * record.batch / record.p50_ms:7.1f} faces/s  ({record.protocol})"
+        )
+
+
+def _whole(option: str, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{option}: '{text}' is not a whole number above 0")
+    return number

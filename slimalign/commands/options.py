@@ -1,0 +1,29 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+DataOption = Annotated[
+    Optional[Path], typer.Option("--data", help="Folder of the data set.", show_default=False)
+]
+FormatOption = Annotated[
+    str, typer.Option("--data-format", help="300w, wflw, cofw, cofw68, aflw, aflw-frontal or folder.")
+]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without faces that cannot be used.")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Results file that records are added to.")]
+ResultsArgument = Annotated[Path, typer.Argument(help="Results file of bench and eval.")]
+NormaliserOption = Annotated[
+    str, typer.Option("--normaliser", help="inter-ocular, inter-pupil, box or diagonal.")
+]
+JudgedSplitOption = Annotated[
+    str, typer.Option("--split", help="Split of the NME; choices are made on val, not on test.")
+]
+ProtocolOption = Annotated[
+    Optional[str], typer.Option("--protocol", help="Only latency by this protocol, as kernel-1-reference.")
+]
+TargetOption = Annotated[Optional[str], typer.Option("--target", help="Only latency on this target.")]
