@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -125,6 +125,14 @@ class Results:
     latency: tuple[Record, ...] = ()
     accuracy: tuple[AccuracyRecord, ...] = ()
     cost: tuple[CostRecord, ...] = ()
+
+    def of(self, sha256s: Container[str]) -> Results:
+        """The records of these bundles alone."""
+        return Results(
+            latency=tuple(record for record in self.latency if record.sha256 in sha256s),
+            accuracy=tuple(record for record in self.accuracy if record.sha256 in sha256s),
+            cost=tuple(record for record in self.cost if record.sha256 in sha256s),
+        )
 
 
 def append(path: str | Path, records: Sequence[AnyRecord]) -> None:

@@ -88,7 +88,7 @@ def draw_architecture(architecture: Architecture, path: str | Path, title: str =
 
 def draw_factors(
     architecture: Architecture,
-    factors: ArrayLike,
+    importances: ArrayLike,
     path: str | Path,
     kept: Architecture | None = None,
     title: str = "",
@@ -96,13 +96,14 @@ def draw_factors(
 ) -> None:
     """Draw the importance of each operation: as arrows on the network, and sorted, as bars.
 
-    ``factors`` (operations,) are in the order of ``architecture.operations``; sign is ignored. ``measure`` tells
+    ``importances`` (operations,) are in the order of ``architecture.operations``; sign is ignored. ``measure`` tells
     what they are. Where ``kept``, an architecture cut from this one, is given, pruned operations are dashed and
-    their bars hollow, and a line marks the cut. ``path`` ends in .png or .svg. Raises UserError for factors of another
-    number or not finite, for a ``kept`` that was not cut from ``architecture``, and as draw_architecture.
+    their bars hollow, and a line marks the cut. ``path`` ends in .png or .svg. Raises UserError for
+    importances of another number or not finite, for a ``kept`` that was not cut from ``architecture``, and as
+    draw_architecture.
     """
     path = check_picture_path(path)
-    magnitudes = _magnitudes(architecture, factors)
+    magnitudes = _magnitudes(architecture, importances)
     if kept is not None:
         _check_cut(architecture, kept)
     remaining = kept or architecture
@@ -113,7 +114,7 @@ def draw_factors(
     grid = StageGrid(above, remaining)
     _draw_weighted_network(grid, magnitudes, remaining, scale)
     heading = _kept_share(kept, architecture) if kept else f"{len(magnitudes)} operations, none pruned"
-    grid.draw_heading(title, f"importance factors: {heading}")
+    grid.draw_heading(title, f"importance {measure}: {heading}")
     _draw_sorted(below, magnitudes, remaining, scale)
     below.set_ylabel(measure, fontsize=8)
     _add_colour_bar(figure, below, scale)

@@ -50,11 +50,6 @@ class DataRecipe(_Part):
     scheme: Literal["300w-68", "wflw-98", "cofw-29", "aflw-19"] = "300w-68"
     drawn: DrawnRecipe = DrawnRecipe()
 
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are faces to choose by: not where the test split stands in for a validation split."""
-        return self.format == "drawn" or self.val != self.test
-
 
 class InputRecipe(_Part):
     """The network's input, in pixels, and the sigma of ground-truth Gaussians, in heatmap pixels."""
@@ -233,10 +228,19 @@ def read_recipe(path: str | Path) -> Recipe:
         raise UserError(f"{path}: {_first_fault(error)}") from None
 
 
+def slim_recipe(threshold: float | None, max_gmacs: float | None, max_params: int | None) -> SlimRecipe:
+    """How far to cut, from a threshold or a budget; raises UserError for a value that will not do."""
+    try:
+        return SlimRecipe(threshold=threshold, max_gmacs=max_gmacs, max_params=max_params)
+    except ValidationError as error:
+        raise UserError(f"slim: {_first_fault(error)}") from None
+
+
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     shown = fault["input"] if isinstance(fault["input"], (str, int, float, bool, list)) else None
     value = f" = {shown}" if shown is not None else ""
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}{value}: {fault['msg']}{more}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{where}{value}: {message}{more}" if where else f"{message}{more}"

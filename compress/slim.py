@@ -83,6 +83,16 @@ def slimmed_architecture(supernet: HRSuperNet, recipe: SlimRecipe) -> Architectu
     return cut
 
 
+def refuse_idle_budget(full: Architecture, recipe: SlimRecipe) -> None:
+    """Raise UserError where all of ``full`` is within the recipe's budget: it is known before any training."""
+    cost = architecture_cost(full)
+    if recipe.threshold is None and _budget(recipe)(Size(cost.params, cost.macs)):
+        raise UserError(
+            f"slim: the whole supernet is within the budget, it has {cost.params} parameters and "
+            f"{cost.macs / 1e9:.3f} G multiply-adds; lower max_gmacs or max_params"
+        )
+
+
 def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: SlimRecipe) -> Architecture:
     costs = CutCosts(full)
     cut = largest_within(costs, operations, _budget(recipe))
@@ -100,9 +110,10 @@ def ranked_operations(
 ) -> list[tuple[Operation, float]]:
     """Operations with their importance, the greatest first; among equals the greater |a| comes first.
 
-    A block's factors may shrink together at no loss, because the batch norms behind it make up for their common
-    scale; L1 then shrinks them. So ``relative`` compares them within the block: |a| over the block's largest, or
-    over DEAD_SHARE of the network's largest where that is more. ``absolute`` is the paper's |a|.
+    A block's factors may shrink together at little loss, because batch norms and the factor of the next identity
+    make up for their common scale; L1 then shrinks them. So ``relative`` compares them within the block: |a| over
+    the block's largest, or over DEAD_SHARE of the network's largest where that is more. ``absolute`` is the
+    paper's |a|.
 
     Raises UserError where the importances have not spread: their order would be noise.
     """
@@ -129,7 +140,7 @@ def _refuse_flat(importances: list[float]) -> None:
     if high - low <= FLAT_SPREAD * middle:
         raise UserError(
             f"the importance factors have not spread (5 % to 95 %: {low:.4g} to {high:.4g}); raise "
-            "search.factor_learning_rate, search.sparsity or search.epochs in the recipe"
+            "search.factor_learning_rate, search.sparsity or search.epochs in the recipe and run again with --retrain"
         )
 
 

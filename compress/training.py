@@ -32,6 +32,9 @@ from slimalign.runtimes.files import write_text
 CHECK_EVERY = 20
 """Batches between two looks at the loss; each look waits for the device."""
 
+TENSORBOARD = "tensorboard"
+"""Folder within a run's; each stage has one of its own in it."""
+
 WARM_UP = 0.1
 """Share of a one-cycle schedule over which the learning rate rises."""
 
@@ -182,7 +185,7 @@ class Trainer:
     def _log(self, stage: Stage, row: dict[str, float]) -> None:
         if not self.fabric.is_global_zero:
             return
-        _write_tensorboard(self.folder / "tensorboard" / stage.name, row)
+        _write_tensorboard(self.folder / TENSORBOARD / stage.name, row)
         figures = "  ".join(
             f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "seconds")
         )

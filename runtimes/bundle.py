@@ -161,7 +161,8 @@ class _Kind:
 _TEXT = _Kind("text", lambda value: isinstance(value, str))
 # Not by isinstance: true and false are whole numbers to Python.
 _WHOLE = _Kind("a whole number", lambda value: type(value) is int)
-_NUMBER = _Kind("a number", lambda value: type(value) in (int, float))
+_COUNT = _Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
+_NUMBER = _Kind("a finite number", lambda value: type(value) in (int, float) and math.isfinite(value))
 
 _KINDS: Mapping[str, _Kind] = MappingProxyType(
     {
@@ -179,7 +180,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "stride": _WHOLE,
         "batch": _WHOLE.or_null(),
         "files": _TEXT.by_name(),
-        "cost": _WHOLE.by_name(),
+        "cost": _COUNT.by_name(),
         "nme": _NUMBER.by_name(),
         "tools": _TEXT.by_name(),
         "calibration": _TEXT.or_null(),
@@ -199,7 +200,6 @@ def _check_kinds(data: Mapping[str, Any], path: Path) -> None:
 
 def _check(manifest: Manifest, path: Path) -> None:
     """Raise UserError for the first entry that no session could work with."""
-    numbers = (*manifest.mean, *manifest.std, manifest.box_scale)
     faults = {
         f"layout = '{manifest.layout}', must be one of {', '.join(LAYOUTS)}": manifest.layout not in LAYOUTS,
         f"decoder = '{manifest.decoder}', must be one of {', '.join(DECODERS)}": manifest.decoder
@@ -209,7 +209,6 @@ def _check(manifest: Manifest, path: Path) -> None:
         f"stride = {manifest.stride}, must be at least 1": manifest.stride < 1,
         f"batch = {manifest.batch}, must be at least 1 or null": manifest.batch is not None
         and manifest.batch < 1,
-        "mean, std and box_scale must be finite": not all(math.isfinite(number) for number in numbers),
         "std and box_scale must be positive": min(*manifest.std, manifest.box_scale, 1) <= 0,
         f"model = '{manifest.model}' is not among its files": manifest.model not in manifest.files,
         "its files must lie in the bundle's folder": any(Path(name).name != name for name in manifest.files),

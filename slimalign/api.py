@@ -71,6 +71,7 @@ def run(
     ``out`` is the run folder, ``runs/<recipe's name>`` by default. Where the recipe has changed since, ``retrain``
     trains the stages anew that hang on what changed, and keeps the others. With several ``devices`` or ``nodes``
     only the first process has an answer, the others get None.
+    ``failures`` of the answer tell of files that do not compute what PyTorch does.
     """
     from slimalign.making import run as make
 
@@ -88,16 +89,10 @@ def slim(
     name: str = "slimmed-again",
 ) -> SlimResult:
     """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned."""
-    from pydantic import ValidationError
-
-    from slimalign.compress.recipe import SlimRecipe
+    from slimalign.compress.recipe import slim_recipe
     from slimalign.making import slim as cut_again
 
-    try:
-        cut = SlimRecipe(threshold=threshold, max_gmacs=max_gmacs, max_params=max_params)
-    except ValidationError:
-        raise UserError("give either --threshold, or --max-gmacs and/or --max-params, above 0") from None
-    return cut_again(Path(run_folder), cut, name)
+    return cut_again(Path(run_folder), slim_recipe(threshold, max_gmacs, max_params), name)
 
 
 def export(

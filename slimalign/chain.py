@@ -129,7 +129,7 @@ class Chain:
         students = distil(
             self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self._validation
         )
-        if self.recipe.data.has_validation:
+        if self.faces.has_validation:
             students = sorted(students, key=self.nme)
         return Distilled(switches, students)
 
@@ -146,7 +146,7 @@ class Chain:
         return rivals
 
     def baselines(self, rivals: Mapping[str, Architecture]) -> dict[str, float]:
-        """Validation NME of ``rivals``, all trained alike from scratch."""
+        """NME in percent on the validation split of ``rivals``, all trained alike from scratch."""
         recipe = self.recipe.baseline
         if recipe is None:
             return {}

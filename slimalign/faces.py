@@ -32,6 +32,11 @@ class Faces:
     val: list[Sample]
     test: list[Sample]
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are faces to choose by: not where the test split stands in for a validation split."""
+        return fingerprint_of(self.val) != fingerprint_of(self.test)
+
     def fingerprint(self) -> dict[str, str]:
         """The fingerprint of each split, by which a run knows its faces again."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
@@ -60,7 +65,27 @@ def recipe_faces(recipe: DataRecipe, data: Path | None, skip_bad: bool, progress
         )
     names = (recipe.train, recipe.val, recipe.test)
     train, val, test = _read_splits(recipe.format, scheme, data, names, skip_bad, progress)
-    return Faces(scheme, train, val, test)
+    faces = Faces(scheme, train, val, test)
+    _refuse_shared(data, recipe, faces)
+    return faces
+
+
+def _refuse_shared(data: Path, recipe: DataRecipe, faces: Faces) -> None:
+    """Raise UserError where a face stands in two splits; only ``val`` and ``test`` may be one and the same."""
+    pairs = [
+        (recipe.train, faces.train, recipe.val, faces.val),
+        (recipe.train, faces.train, recipe.test, faces.test),
+    ]
+    if faces.has_validation:
+        pairs.append((recipe.val, faces.val, recipe.test, faces.test))
+    for one, these, other, those in pairs:
+        known = {fingerprint_of([sample]) for sample in these}
+        shared = [sample.name for sample in those if fingerprint_of([sample]) in known]
+        if shared:
+            raise UserError(
+                f"{data}: the splits {one} and {other} share {len(shared)} faces, the first is {shared[0]}; "
+                "take them out of one of the two"
+            )
 
 
 def read_split(

@@ -19,25 +19,24 @@ from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import ABLATION
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.recipe import Recipe, SlimRecipe
-from slimalign.compress.slim import slimmed_architecture, student_from
+from slimalign.compress.slim import refuse_idle_budget, slimmed_architecture, student_from
 from slimalign.compress.torch_files import read_network
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.formats import check_imports, format_named
 from slimalign.export.subject import ExportSubject
+from slimalign.exporting import ExportJob, raise_all, write_bundles
 from slimalign.faces import recipe_faces
 from slimalign.pictures import draw_run
-from slimalign.run_folder import claim_folder
+from slimalign.run_folder import PARITY_CROPS_NAME, WATERFALL_NAME, Claim, claim
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.waterfall import (
     BUNDLES,
     PARITY_CROPS,
-    PARITY_CROPS_NAME,
     STUDENT,
-    WATERFALL_NAME,
     Waterfall,
     export_steps,
     measure,
@@ -53,10 +52,14 @@ OWN_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made: its folder and the waterfall that is saved there."""
+    """What a run made: its folder and the waterfall that is saved there.
+
+    ``failures`` tell of exported files that do not compute what PyTorch does; they are not in the waterfall.
+    """
 
     folder: Path
     waterfall: Waterfall
+    failures: list[CheckError]
 
 
 def run(
@@ -73,13 +76,18 @@ def run(
 
     A run that was broken off goes on where it stood; a finished one is measured again. ``retrain`` trains the
     stages anew whose part of the recipe has changed. With several processes only the first exports and measures;
-    in the others the answer is None. A file that fails its check raises CheckError after all else is done.
+    in the others the answer is None.
     """
     _check_counts(devices, nodes)
     check_imports(recipe.export.formats)
+    _refuse_idle_budget(recipe)
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
-    claim_folder(folder, recipe, faces, retrain)
-    chain = Chain(recipe, faces, folder, _launched(recipe, devices, nodes, progress), progress)
+    # Looked at before other processes start, which would all tell of it; taken by one after the other.
+    claim(folder, recipe, faces, retrain)
+    fabric = _launched(recipe, devices, nodes, progress)
+    with fabric.rank_zero_first():
+        _take(claim(folder, recipe, faces, retrain), progress)
+    chain = Chain(recipe, faces, folder, fabric, progress)
     teacher = chain.teacher()
     supernet = chain.supernet()
     slimmed = chain.student(supernet)
@@ -96,10 +104,20 @@ def run(
     waterfall = waterfall_of(chain, measure(chain, bundles, progress), baselines)
     write_text(folder / WATERFALL_NAME, waterfall.to_json())
     student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == STUDENT)
-    draw_run(chain, supernet, slimmed.architecture, student)
-    if failures:
-        raise failures[0]
-    return RunResult(folder, waterfall)
+    draw_run(chain, supernet, slimmed.architecture, bundles, student)
+    return RunResult(folder, waterfall, failures)
+
+
+def _take(claimed: Claim, progress: Progress) -> None:
+    if claimed.stale:
+        names = ", ".join(stage.name for stage in claimed.stale)
+        progress.console.print(f"{claimed.folder}: removing {names}, to be trained anew")
+    claimed.take()
+
+
+def _refuse_idle_budget(recipe: Recipe) -> None:
+    landmarks = scheme_named(recipe.data.scheme).count
+    refuse_idle_budget(recipe.search.supernet(landmarks, recipe.input.size), recipe.slim)
 
 
 def _check_counts(devices: int, nodes: int) -> None:
@@ -120,7 +138,8 @@ def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> F
         strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
     )
     fabric.launch()
-    progress.console.quiet = not fabric.is_global_zero
+    if not fabric.is_global_zero:
+        progress.console.quiet = True
     return fabric
 
 
@@ -137,50 +156,49 @@ def slim(folder: Path, cut: SlimRecipe, name: str) -> SlimResult:
 
     What an operation's importance is, the run's own recipe says.
     """
-    _check_name(name)
+    place = _slim_place(folder, name)
     recipe, supernet = supernet_of(folder)
     importance = recipe.slim.importance
     architecture = slimmed_architecture(supernet, cut.model_copy(update={"importance": importance}))
     subject = subject_of(recipe, name, student_from(supernet, architecture))
-    bundle = write_bundle(
-        folder / BUNDLES / f"{name}-torch", subject, "torch", _parity_crops(folder, subject)
-    )
+    bundle = write_bundle(place, subject, "torch", _parity_crops(folder, subject))
     return SlimResult(architecture, bundle)
 
 
-def _check_name(name: str) -> None:
-    """Raise UserError for a name that is no folder's, or under which a run keeps a network of its own."""
+def _slim_place(run_folder: Path, name: str) -> Path:
+    """Where a new cut goes; raises UserError for a name that is no folder's, or that is taken."""
     if name in ("", ".", "..") or Path(name).name != name:
         raise UserError(f"--name '{name}': give a name without folders")
     if name in OWN_NAMES:
         raise UserError(f"--name '{name}': the run's own bundle has that name; give another")
+    place = run_folder / BUNDLES / f"{name}-torch"
+    if place.exists():
+        raise UserError(f"--name '{name}': {place} is there already; give another")
+    return place
 
 
 def export(source: Path, formats: Sequence[str], out: Path | None, progress: Progress) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
 
-    ``out`` is ``exported``/<name of the source's folder> by default, so that two runs do not write over each other.
+    ``out`` is ``exported``/<name of the source's folder> by default.
 
     Each file is checked against PyTorch before it counts as exported: on the run's own faces, or on drawn ones
-    where ``source`` is a bundle.
+    where ``source`` is a bundle. Raises CheckError for those that do not hold, once all are written.
     """
     for format_name in formats:
         format_named(format_name)
     out = Path("exported") / source.resolve().name if out is None else out
     subject = _subject_from(source)
-    crops = _parity_crops(source, subject)
-    task = progress.add_task("exporting", total=len(formats))
-    bundles = []
-    for format_name in formats:
-        bundles.append(write_bundle(out / f"{subject.name}-{format_name}", subject, format_name, crops))
-        progress.advance(task)
-    progress.remove_task(task)
+    jobs = [ExportJob(out, subject, format_name) for format_name in formats]
+    bundles, failures = write_bundles(jobs, _parity_crops(source, subject), progress)
+    raise_all(failures)
     return bundles
 
 
 def _subject_from(source: Path) -> ExportSubject:
-    folder = source if (source / MANIFEST_NAME).is_file() else source / BUNDLES / f"{STUDENT}-torch"
-    if not (folder / MANIFEST_NAME).is_file():
+    is_bundle = (source / MANIFEST_NAME).is_file()
+    folder = source if is_bundle else source / BUNDLES / f"{STUDENT}-torch"
+    if not is_bundle and not (source / WATERFALL_NAME).is_file():
         raise UserError(
             f"{source}: neither a finished run nor a PyTorch bundle; give one made by 'slimalign run'"
         )

@@ -5,6 +5,7 @@ The sheet shows the data set's own faces: it stays in the run folder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from slimalign.benchmarks.frontier import join
@@ -30,8 +31,16 @@ TILE_PIXELS = 192
 SHEET_COLUMNS = 6
 
 
-def draw_run(chain: Chain, supernet: HRSuperNet, architecture: Architecture, student: Bundle) -> None:
-    """Draw a run's pictures into its folder: factors, architecture, frontier, predictions of ``student``."""
+def draw_run(
+    chain: Chain,
+    supernet: HRSuperNet,
+    architecture: Architecture,
+    bundles: Sequence[Bundle],
+    student: Bundle,
+) -> None:
+    """Draw a run's pictures into its folder: factors, architecture, frontier of its ``bundles``, predictions of
+    ``student``.
+    """
     folder = chain.folder
     importance = chain.recipe.slim.importance
     importances = dict(ranked_operations(supernet, importance))
@@ -43,10 +52,16 @@ def draw_run(chain: Chain, supernet: HRSuperNet, architecture: Architecture, stu
         measure=MEASURES[importance],
     )
     draw_architecture(architecture, folder / "architecture.png", title=chain.recipe.name)
-    split = "val" if chain.recipe.data.has_validation else "test"
-    points = join(read(folder / RESULTS_NAME), split=split, protocol=DRAFT.key)
-    scatter(points, folder / "frontier.png", x="latency")
+    _draw_frontier(chain, bundles, folder / "frontier.png")
     draw_predictions(chain, student, folder / "predictions.jpg")
+
+
+def _draw_frontier(chain: Chain, bundles: Sequence[Bundle], path: Path) -> None:
+    """NME against this machine's latency at batch 1 on one thread; other records may stand in the results too."""
+    split = "val" if chain.faces.has_validation else "test"
+    results = read(chain.folder / RESULTS_NAME).of({bundle.sha256 for bundle in bundles})
+    points = join(results, split=split, protocol=DRAFT.key, target="local", batch=1, threads=1)
+    scatter(points, path, x="latency")
 
 
 def draw_predictions(chain: Chain, student: Bundle, path: Path) -> None:

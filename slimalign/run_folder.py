@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from slimalign.compress.checkpoint import CHECKPOINT_NAME
 from slimalign.compress.recipe import Recipe
+from slimalign.compress.training import TENSORBOARD
 from slimalign.faces import Faces
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
 
 RUN_NAME = "run.json"
 RESULTS_NAME = "results.jsonl"
+WATERFALL_NAME = "waterfall.json"
+PARITY_CROPS_NAME = "parity_crops.npy"
+"""Real crops (N, S, S, 3) uint8, kept so that later exports are checked on them too."""
+OUTCOMES = (WATERFALL_NAME, PARITY_CROPS_NAME)
+"""What a finished run has; a run one of whose stages is trained anew is not finished."""
 
 EVERY_STAGE = ("*",)
 STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -37,34 +44,50 @@ STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Folders of the stages that hang on an entry or a part of the recipe; on what is not listed, all do."""
 
 
-def claim_folder(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> None:
-    """Make ``folder`` the run folder of ``recipe`` on ``faces``, or go on with it.
+@dataclass(frozen=True)
+class Claim:
+    """A run folder that may be used: ``run.json``'s new text, and the stages that have to be trained anew."""
+
+    folder: Path
+    text: str
+    stale: list[Path]
+
+    def take(self) -> None:
+        """Make the folder the run's: what was made by entries that have changed since is removed."""
+        if self.stale:
+            for name in OUTCOMES:
+                (self.folder / name).unlink(missing_ok=True)
+        for stage in self.stale:
+            shutil.rmtree(self.folder / TENSORBOARD / stage.name, ignore_errors=True)
+            shutil.rmtree(stage)
+        write_text(self.folder / RUN_NAME, self.text)
+
+
+def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> Claim:
+    """Whether ``folder`` can be, or go on as, the run folder of ``recipe`` on ``faces``; nothing is written.
 
     Raises UserError where stages were trained by entries that have changed since: their checkpoints would pass
-    for what they are not. With ``retrain`` those stages are removed, to be trained anew; the others are kept.
+    for what they are not. With ``retrain`` the claim has them removed, to be trained anew, and keeps the others; a
+    run of another name is refused even then.
     """
     path = folder / RUN_NAME
     new = {**recipe.model_dump(mode="json"), "faces": faces.fingerprint()}
+    stale = []
     if path.exists():
-        changed = _changed_entries(json.loads(path.read_text(encoding="utf-8")), new)
+        old = _read_run(path)
+        changed = _changed_entries(old, new)
         stale = _trained(folder, {stage for entry in changed for stage in _stages_of(entry)})
+        if stale and old["name"] != new["name"]:
+            raise UserError(f"{folder}: is the run of recipe '{old['name']}'; give a new folder with --out")
         if stale and not retrain:
             names = ", ".join(stage.name for stage in stale)
             raise UserError(
                 f"{folder}: {', '.join(changed)} changed since {names} was trained; train that anew with --retrain, "
                 "or give a new folder with --out"
             )
-        _remove(folder, stale)
     elif _trained(folder, EVERY_STAGE):
         raise UserError(f"{folder}: holds checkpoints but no {RUN_NAME}; give a new folder with --out")
-    write_text(path, json.dumps(new, indent=1) + "\n")
-
-
-def _remove(folder: Path, stages: list[Path]) -> None:
-    for stage in stages:
-        shutil.rmtree(stage)
-    if stages:  # measured on networks that are gone
-        (folder / RESULTS_NAME).unlink(missing_ok=True)
+    return Claim(folder, json.dumps(new, indent=1) + "\n", stale)
 
 
 def recipe_of(folder: Path) -> Recipe:
@@ -74,9 +97,21 @@ def recipe_of(folder: Path) -> Recipe:
         raise UserError(
             f"{folder}: not a run folder, it holds no {RUN_NAME}; give one made by 'slimalign run'"
         )
-    entries = json.loads(path.read_text(encoding="utf-8"))
+    entries = _read_run(path)
     del entries["faces"]
     return Recipe.model_validate(entries)
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """The recipe's entries and ``faces``; entries that the recipe did not have yet have their defaults."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        faces = entries.pop("faces")
+        return {**Recipe.model_validate(entries).model_dump(mode="json"), "faces": faces}
+    except (ValueError, KeyError, TypeError):  # pydantic's errors are ValueErrors
+        raise UserError(
+            f"{path}: not written by this version of slimalign; give a new folder with --out"
+        ) from None
 
 
 def _changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import numpy as np
 from rich.progress import Progress
@@ -23,11 +22,11 @@ from slimalign.compress.distil import Switches
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.recipe import Recipe
 from slimalign.compress.validation import NORMALISER
-from slimalign.export.bundle_writer import with_nme, write_bundle
-from slimalign.export.parity import ParityReport
+from slimalign.export.bundle_writer import with_nme
 from slimalign.export.subject import ExportSubject
+from slimalign.exporting import ExportJob, write_bundles
 from slimalign.measuring import bench
-from slimalign.run_folder import RESULTS_NAME
+from slimalign.run_folder import PARITY_CROPS_NAME, RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import CheckError
@@ -39,17 +38,14 @@ BUNDLES = "bundles"
 STUDENT = Switches().name
 """The student that a run ends with: its bundles are distilled-torch, distilled-onnx and distilled-litert."""
 
-WATERFALL_NAME = "waterfall.json"
 PARITY_CROPS = 8
-PARITY_CROPS_NAME = "parity_crops.npy"
-"""Real crops (N, S, S, 3) uint8, kept so that later exports are checked on them too."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One row: NME in percent on two splits, cost of one image, median latency at batch 1 on one thread.
 
-    ``val_nme`` is None where the recipe has no faces to validate by.
+    ``val_nme`` is None where there are no faces to validate by.
     """
 
     step: str
@@ -68,7 +64,8 @@ class Waterfall:
     """All steps of a run and what made their figures.
 
     ``faces`` counts those of each split; ``cpu`` and ``cores`` are those of the machine that measured. ``baselines``
-    holds validation NMEs by network, all trained alike from scratch; it is empty where the recipe asks for none.
+    holds NMEs by network, all trained alike from scratch, on the faces that choices are made by; it is empty where
+    the recipe asks for none.
     """
 
     recipe: str
@@ -125,40 +122,21 @@ def export_steps(
     crops = cut_crops(chain.faces.val[:PARITY_CROPS], chain.rule)
     with replacing(chain.folder / PARITY_CROPS_NAME) as beside:
         np.save(beside, crops)
-    jobs = [(subject_of(chain.recipe, name, network), "torch") for name, network in networks.items()]
-    jobs += [
-        (subject_of(chain.recipe, STUDENT, student), format_name)
-        for format_name in chain.recipe.export.formats
+    parent = chain.folder / BUNDLES
+    jobs = [
+        ExportJob(parent, subject_of(chain.recipe, name, network), "torch")
+        for name, network in networks.items()
     ]
-    task = progress.add_task("exporting", total=len(jobs))
-    bundles, failures = [], []
-    for subject, format_name in jobs:
-        folder = chain.folder / BUNDLES / f"{subject.name}-{format_name}"
-        report = partial(_tell_parity, progress, subject.name, format_name)
-        try:
-            bundles.append(write_bundle(folder, subject, format_name, crops, report))
-        except CheckError as error:
-            failures.append(error)
-        progress.advance(task)
-    progress.remove_task(task)
-    return bundles, failures
-
-
-def _tell_parity(progress: Progress, name: str, format_name: str, parity: ParityReport) -> None:
-    if format_name != "torch":
-        progress.console.print(
-            f"{name} as {format_name}: differs from PyTorch by {parity.heatmap_difference:.1e} in the heatmaps "
-            f"(largest value {parity.heatmap_scale:.1f}), {parity.point_difference_px:.1e} px in the points"
-        )
+    subject = subject_of(chain.recipe, STUDENT, student)
+    jobs += [ExportJob(parent, subject, format_name) for format_name in chain.recipe.export.formats]
+    return write_bundles(jobs, crops, progress)
 
 
 def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list[Step]:
     """NME of every bundle through its session, and latency in one sweep; all records go to the results file."""
     faces = chain.faces
     fingerprints = faces.fingerprint()
-    splits = (
-        {"val": faces.val, "test": faces.test} if chain.recipe.data.has_validation else {"test": faces.test}
-    )
+    splits = {"val": faces.val, "test": faces.test} if faces.has_validation else {"test": faces.test}
     records: list[AccuracyRecord | CostRecord] = []
     found = []
     task = progress.add_task("measuring NME", total=len(bundles))

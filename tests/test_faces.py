@@ -78,6 +78,30 @@ def test_one_split_may_stand_for_two(tmp_path: Path) -> None:
     faces, remarks = read(FOLDER.model_copy(update={"val": "test"}), tmp_path, skip_bad=True)
     assert names(faces) == [["a.png"], ["b.png"], ["b.png"]]
     assert remarks.count("gone.png") == 1
+    assert not faces.has_validation
+
+
+@pytest.mark.parametrize(
+    ("splits", "shared"),
+    [
+        (
+            {"train": "a.png b.png", "val": "c.png b.png", "test": "d.png"},
+            "train and val share 1 faces, the first is b.png",
+        ),
+        (
+            {"train": "a.png b.png", "val": "c.png", "test": "b.png a.png"},
+            "train and test share 2 faces, the first is b.png",
+        ),
+        (
+            {"train": "a.png", "val": "b.png c.png", "test": "c.png"},
+            "val and test share 1 faces, the first is c.png",
+        ),
+    ],
+)
+def test_a_face_in_two_splits_is_refused(tmp_path: Path, splits: dict[str, str], shared: str) -> None:
+    write_splits(tmp_path, **splits)
+    with pytest.raises(UserError, match=f"the splits {shared}; take them out of one of the two"):
+        read(FOLDER, tmp_path)
 
 
 def test_drawn_faces_need_no_data(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_pruned_operations_are_dashed_and_the_cut_is_marked(tmp_path: Path) -> N
         "cut: the last one kept has 0.5",
         "1 larger ones are pruned (hollow)",
         "smallest 0.1, median 0.5, largest 0.7",
-        "importance factors: 5 of 10 operations (50%) and 5 of 7 blocks (71%) are kept",
+        "importance |a|: 5 of 10 operations (50%) and 5 of 7 blocks (71%) are kept",
     ):
         assert words in text
 

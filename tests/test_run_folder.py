@@ -12,14 +12,19 @@ import pytest
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.recipe import Recipe, read_recipe
 from slimalign.faces import Faces
-from slimalign.run_folder import claim_folder, recipe_of
+from slimalign.run_folder import claim, recipe_of
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import W300
 
 STAGES = ("baseline-found", "distilled", "distilled-teacher", "fine-tuned", "supernet", "teacher")
+OUTCOMES = ("waterfall.json", "parity_crops.npy")
 FACE, OTHER = drawn_samples(2, W300, 0, 64)
 FACES = Faces(W300, [FACE], [FACE], [FACE])
 CPU_RECIPE = read_recipe(Path(__file__).parent.parent / "recipes" / "faces300w_cpu.toml")
+
+
+def claim_folder(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> None:
+    claim(folder, recipe, faces, retrain).take()
 
 
 def changed(**parts: dict[str, Any]) -> Recipe:
@@ -38,12 +43,23 @@ def folder(tmp_path: Path) -> Path:
     for stage in STAGES:
         (run / stage).mkdir()
         (run / stage / "checkpoint.safetensors").touch()
-    (run / "results.jsonl").touch()
+        (run / "tensorboard" / stage).mkdir(parents=True)
+    for name in (*OUTCOMES, "results.jsonl"):
+        (run / name).touch()
     return run
 
 
 def stages(run: Path) -> set[str]:
-    return {path.name for path in run.iterdir() if path.is_dir()}
+    """Stages with a checkpoint, which are those with curves too."""
+    found = {path.parent.name for path in run.glob("*/checkpoint.safetensors")}
+    assert {path.name for path in (run / "tensorboard").iterdir()} == found
+    return found
+
+
+def is_finished(run: Path) -> bool:
+    there = [(run / name).exists() for name in OUTCOMES]
+    assert all(there) or not any(there)
+    return all(there)
 
 
 def test_the_same_recipe_goes_on(folder: Path) -> None:
@@ -73,11 +89,13 @@ def test_what_hangs_on_a_changed_entry_is_trained_anew_only_when_asked(
     listed = ", ".join(sorted(stale))
     with pytest.raises(UserError, match=f"run: {entry} changed since {listed} was trained; .* --retrain, or"):
         claim_folder(folder, recipe, FACES)
+    claim(folder, recipe, FACES, retrain=True)
     assert stages(folder) == set(STAGES)
-    assert (folder / "results.jsonl").exists()
+    assert is_finished(folder)
     claim_folder(folder, recipe, FACES, retrain=True)
     assert stages(folder) == set(STAGES) - stale
-    assert not (folder / "results.jsonl").exists()
+    assert not is_finished(folder)
+    assert (folder / "results.jsonl").exists()  # its records are keyed by the files that they measured
     assert recipe_of(folder) == recipe
     claim_folder(folder, recipe, FACES)
 
@@ -94,7 +112,33 @@ def test_what_hangs_on_a_changed_entry_is_trained_anew_only_when_asked(
 def test_what_no_training_hangs_on_may_change(folder: Path, recipe: Recipe) -> None:
     claim_folder(folder, recipe, FACES)
     assert stages(folder) == set(STAGES)
-    assert (folder / "results.jsonl").exists()
+    assert is_finished(folder)
+
+
+def test_another_recipes_run_is_refused_even_to_be_trained_anew(folder: Path) -> None:
+    other = changed(teacher={"epochs": 41}).model_copy(update={"name": "demo"})
+    with pytest.raises(UserError, match="run: is the run of recipe 'faces300w-cpu'; give a new folder"):
+        claim_folder(folder, other, FACES, retrain=True)
+    assert stages(folder) == set(STAGES)
+
+
+def test_a_run_from_before_an_entry_had_its_default_then(folder: Path) -> None:
+    path = folder / "run.json"
+    entries = json.loads(path.read_text())
+    del entries["slim"]["importance"]
+    path.write_text(json.dumps(entries))
+    claim_folder(folder, CPU_RECIPE, FACES)
+    assert recipe_of(folder) == CPU_RECIPE
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"faces": {}, "name": "x"}'])
+def test_a_claim_that_is_none_is_told_in_one_line(folder: Path, text: str) -> None:
+    (folder / "run.json").write_text(text)
+    for look in (lambda: claim_folder(folder, CPU_RECIPE, FACES), lambda: recipe_of(folder)):
+        with pytest.raises(
+            UserError, match=r"run\.json: not written by this version of slimalign; give a new"
+        ):
+            look()
 
 
 def test_other_faces_are_noticed_by_their_points_and_boxes(folder: Path) -> None:

@@ -113,6 +113,7 @@ def test_two_processes_train_together_and_one_of_them_reports(tmp_path):
     status, output = finished(process)
     assert status == 0, output
     assert output.count('"steps"') == 1
+    assert output.count("teacher epoch 1/2") == 1
     assert read_checkpoint(tmp_path / "run" / "distilled" / "checkpoint.safetensors").epoch == 3
 
 

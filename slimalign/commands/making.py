@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from slimalign.commands.options import DataOption, JsonOption, SkipBadOption
 from slimalign.showing import print_json, say, shown_progress
+
+if TYPE_CHECKING:
+    from slimalign.making import RunResult
 
 
 def demo(
@@ -44,6 +47,7 @@ def run(
     from dataclasses import asdict
 
     from slimalign import api
+    from slimalign.exporting import raise_all
 
     with shown_progress() as progress:
         result = api.run(
@@ -60,13 +64,20 @@ def run(
         return
     if as_json:
         print_json(asdict(result.waterfall))
-        return
+    else:
+        _show(result)
+    raise_all(result.failures)
+
+
+def _show(result: RunResult) -> None:
     from slimalign.waterfall import waterfall_table
 
-    say(waterfall_table(result.waterfall))
-    if result.waterfall.baselines:
-        figures = ", ".join(f"{name} {nme:.2f}" for name, nme in result.waterfall.baselines.items())
-        say(f"trained alike from scratch, validation NME in %: {figures}")
+    waterfall = result.waterfall
+    say(waterfall_table(waterfall))
+    if waterfall.baselines:
+        split = "test" if waterfall.steps[0].val_nme is None else "val"
+        figures = ", ".join(f"{name} {nme:.2f}" for name, nme in waterfall.baselines.items())
+        say(f"trained alike from scratch, NME on {split} in %: {figures}")
     say(
         f"The files are in {result.folder}: bundles/, waterfall.json, frontier.png, architecture.png, factors.png"
     )

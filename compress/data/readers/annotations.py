@@ -100,13 +100,19 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 
+def existing_list(root: Path, patterns: Sequence[str], split: str) -> Path | None:
+    """The first file of ``patterns`` (with ``{split}`` in them) below ``root``, if there is one."""
+    places = (root / pattern.format(split=split) for pattern in patterns)
+    return next((place for place in places if place.is_file()), None)
+
+
 def find_list(root: Path, patterns: Sequence[str], split: str) -> Path:
     """The first file of ``patterns`` (with ``{split}`` in them) below ``root``; raises UserError."""
+    found = existing_list(root, patterns, split)
+    if found is not None:
+        return found
     names = [pattern.format(split=split) for pattern in patterns]
-    for name in names:
-        if (root / name).is_file():
-            return root / name
-    there = sorted({found for pattern in patterns for found in _splits_there(root, pattern)})
+    there = sorted({split for pattern in patterns for split in _splits_there(root, pattern)})
     hint = f"the splits there are {', '.join(there)}" if there else "is it the folder of another format?"
     raise UserError(f"{root}: no list of the split '{split}', looked for {' and '.join(names)}; {hint}")
 

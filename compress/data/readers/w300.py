@@ -23,6 +23,7 @@ from slimalign.compress.data.readers import hrnet_csv
 from slimalign.compress.data.readers.annotations import (
     AnnotationError,
     Floats,
+    existing_list,
     find_list,
     image_sample,
     numbered_lines,
@@ -65,17 +66,14 @@ def read_split(root: Path, split: str) -> Split:
 
     Raises UserError where there is no such list, and none of the official folders or not all that the split needs.
     """
-    folders = {} if _is_listed(root, split) else _official_folders(root)
+    path = existing_list(root, LISTS, split)
+    folders = _official_folders(root) if path is None else {}
     if folders:
         return _read_faces(root, _standard_split(root, split, folders))
-    path = find_list(root, LISTS, split)
+    path = path or find_list(root, LISTS, split)
     if path.suffix == ".csv":
         return hrnet_csv.read_list(path, hrnet_csv.W300, subsets_of)
     return _read_faces(root, _listed_names(path))
-
-
-def _is_listed(root: Path, split: str) -> bool:
-    return any((root / pattern.format(split=split)).is_file() for pattern in LISTS)
 
 
 def _official_folders(root: Path) -> dict[str, list[str]]:

@@ -1,0 +1,65 @@
+"""The verbs that make things: what they refuse before any work is done, and that they speak only when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from slimalign import api, making
+from slimalign.compress.recipe import SlimRecipe, read_recipe
+from slimalign.exporting import raise_all
+from slimalign.runtimes.errors import CheckError, UserError
+
+DEMO = read_recipe(Path(__file__).parent.parent / "recipes" / "demo.toml")
+
+
+@pytest.mark.parametrize("budget", [{"max_gmacs": 0.1}, {"max_params": 10**7}])
+def test_a_budget_that_cuts_nothing_is_refused_before_any_training(
+    tmp_path: Path, budget: dict[str, Any]
+) -> None:
+    recipe = DEMO.model_copy(update={"slim": SlimRecipe(**budget)})
+    with pytest.raises(
+        UserError, match="slim: the whole supernet is within the budget, it has .*; lower max_gmacs"
+    ):
+        api.run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_silent_run_stays_silent_after_its_processes_have_started() -> None:
+    progress = Progress(console=Console(quiet=True), disable=True)
+    making._launched(DEMO, 1, 1, progress)
+    assert progress.console.quiet
+
+
+def test_an_earlier_cut_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "bundles" / "half-torch").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"--name 'half': .*half-torch is there already; give another"):
+        api.slim(tmp_path, max_gmacs=0.01, name="half")
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "slim: give either threshold, or max_gmacs and/or max_params"),
+        ({"max_gmacs": -1.0}, r"slim: max_gmacs = -1\.0: Input should be greater than 0"),
+    ],
+)
+def test_a_cut_that_cannot_be_names_its_value(tmp_path: Path, limits: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        api.slim(tmp_path, **limits)
+
+
+def test_a_run_of_which_a_stage_is_trained_anew_is_not_exported(tmp_path: Path) -> None:
+    (tmp_path / "bundles" / "distilled-torch").mkdir(parents=True)
+    with pytest.raises(UserError, match="neither a finished run nor a PyTorch bundle"):
+        api.export(tmp_path, ["onnx"], tmp_path / "out")
+
+
+def test_all_failed_checks_are_told_in_one_line() -> None:
+    raise_all([])
+    with pytest.raises(CheckError, match="^a.onnx: bad; b.tflite: worse$"):
+        raise_all([CheckError("a.onnx: bad"), CheckError("b.tflite: worse")])
