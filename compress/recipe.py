@@ -140,8 +140,8 @@ class BaselineRecipe(TrainingRecipe):
     count: PositiveInt = 3
 
 
-ImportanceName = Literal["relative", "absolute"]
-"""|a| over the largest |a| of its block, or |a| itself as in the paper."""
+ImportanceName = Literal["contribution", "absolute"]
+"""What an operation adds to its block, |a| times the spread of what it weighs; or |a| itself as in the paper."""
 
 
 class SlimRecipe(_Part):
@@ -151,7 +151,7 @@ class SlimRecipe(_Part):
     head included, at the recipe's input size.
     """
 
-    importance: ImportanceName = "relative"
+    importance: ImportanceName = "contribution"
     threshold: PositiveFloat | None = None
     max_gmacs: PositiveFloat | None = None
     max_params: PositiveInt | None = None

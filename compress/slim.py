@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,14 +11,14 @@ import torch
 from slimalign.compress.cost import Cost, LayerCost, count
 from slimalign.compress.networks.architecture import Architecture, Operation
 from slimalign.compress.networks.supernet import HRSuperNet, block_key, operation_key
-from slimalign.compress.recipe import ImportanceName, SlimRecipe
+from slimalign.compress.recipe import SlimRecipe
 from slimalign.runtimes.errors import UserError
+
+Importances = Mapping[Operation, float]
+"""What each operation counts for, see ``importance``."""
 
 FLAT_SPREAD = 0.02
 """Importances whose 5 % and 95 % quantiles differ by less than this share of the median tell nothing apart."""
-
-DEAD_SHARE = 0.01
-"""A block whose factors are all below this share of the network's largest is on its way out as a whole."""
 
 
 class Size(NamedTuple):
@@ -64,21 +64,21 @@ def _sizes_of_parts(layers: Iterable[LayerCost]) -> defaultdict[str, Size]:
     return sizes
 
 
-def slimmed_architecture(supernet: HRSuperNet, recipe: SlimRecipe) -> Architecture:
-    """The architecture that is left of ``supernet`` by the recipe's threshold or budget.
+def slimmed_architecture(full: Architecture, importances: Importances, recipe: SlimRecipe) -> Architecture:
+    """The architecture that is left of ``full`` by the recipe's threshold on the importances, or its budget.
 
-    Raises UserError where nothing within the budget is a network, and where nothing would be cut.
+    Raises UserError where the importances have not spread, where nothing within the budget is a network, and where
+    nothing would be cut.
     """
-    ranked = ranked_operations(supernet, recipe.importance)
+    ranked = ranked_operations(importances)
     if recipe.threshold is not None:
-        kept = [op for op, importance in ranked if importance >= recipe.threshold]
-        cut = supernet.architecture.keeping(kept)
+        cut = full.keeping([op for op in ranked if importances[op] >= recipe.threshold])
     else:
-        cut = _largest_in_budget(supernet.architecture, [op for op, _ in ranked], recipe)
+        cut = _largest_in_budget(full, ranked, recipe)
     if len(cut.operations) == len(ranked):
         raise UserError(
-            f"slim: all {len(ranked)} operations would be kept, the smallest importance is {ranked[-1][1]:.4g}; "
-            "raise the threshold or lower the budget"
+            f"slim: all {len(ranked)} operations would be kept, the smallest importance is "
+            f"{importances[ranked[-1]]:.4g}; raise the threshold or lower the budget"
         )
     return cut
 
@@ -105,34 +105,10 @@ def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: 
     return cut
 
 
-def ranked_operations(
-    supernet: HRSuperNet, importance: ImportanceName = "relative"
-) -> list[tuple[Operation, float]]:
-    """Operations with their importance, the greatest first; among equals the greater |a| comes first.
-
-    A block's factors may shrink together at little loss, because batch norms and the factor of the next identity
-    make up for their common scale; L1 then shrinks them. So ``relative`` compares them within the block: |a| over
-    the block's largest, or over DEAD_SHARE of the network's largest where that is more. ``absolute`` is the
-    paper's |a|.
-
-    Raises UserError where the importances have not spread: their order would be noise.
-    """
-    operations, factors = supernet.architecture.operations, supernet.factors.detach().abs().float().cpu()
-    magnitudes = dict(zip(operations, factors.tolist(), strict=True))
-    importances = _within_blocks(magnitudes) if importance == "relative" else magnitudes
+def ranked_operations(importances: Importances) -> list[Operation]:
+    """The operations, the most important first; raises UserError where their order would be noise."""
     _refuse_flat(list(importances.values()))
-    order = sorted(operations, key=lambda op: (-importances[op], -magnitudes[op]))
-    return [(op, importances[op]) for op in order]
-
-
-def _within_blocks(magnitudes: dict[Operation, float]) -> dict[Operation, float]:
-    """Each magnitude as a share of its block's largest, or of what the least living block has."""
-    floor = DEAD_SHARE * max(magnitudes.values())
-    largest: defaultdict[tuple[int, int], float] = defaultdict(lambda: floor)
-    for op, magnitude in magnitudes.items():
-        block = op.stage, op.target
-        largest[block] = max(largest[block], magnitude)
-    return {op: magnitude / (largest[op.stage, op.target] or 1.0) for op, magnitude in magnitudes.items()}
+    return sorted(importances, key=lambda op: -importances[op])
 
 
 def _refuse_flat(importances: list[float]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +19,11 @@ from slimalign.compress.batches import TrainingFaces, seeded
 from slimalign.compress.checkpoint import CHECKPOINT_NAME, load_weights, read_checkpoint
 from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.distil import ABLATION, Switches, distil
+from slimalign.compress.importance import importances_of
 from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
-from slimalign.compress.networks.architecture import STRIDE, Architecture
+from slimalign.compress.networks.architecture import STRIDE, Architecture, Operation
 from slimalign.compress.networks.hrnet import HRNet
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 from slimalign.compress.recipe import BaselineRecipe, Recipe
 from slimalign.compress.search import search
 from slimalign.compress.slim import architecture_cost, slimmed_architecture, student_from
@@ -37,6 +40,9 @@ from slimalign.runtimes.schemes import scheme_named
 Built = TypeVar("Built", bound=nn.Module)
 
 ARCHITECTURE_NAME = "architecture.json"
+IMPORTANCES_NAME = "importances.json"
+IMPORTANCE_BATCHES = 4
+"""Batches of training faces on which the contributions of operations are measured."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,12 @@ class Chain:
         return network
 
     def student(self, supernet: HRSuperNet) -> HRSuperNet:
-        """The dense student that is left of the supernet; its architecture is saved in the run folder."""
-        architecture = slimmed_architecture(supernet, self.recipe.slim)
+        """The dense student that is left of the supernet.
+
+        Its architecture is saved in the run folder, and so are the importances that decided it.
+        """
+        importances = self._importances(supernet)
+        architecture = slimmed_architecture(supernet.architecture, importances, self.recipe.slim)
         cost = architecture_cost(architecture)
         self._progress.console.print(
             f"slimmed: {len(architecture.operations)} of {len(supernet.architecture.operations)} operations kept, "
@@ -118,7 +128,15 @@ class Chain:
         )
         if self.fabric.is_global_zero:
             write_text(self.folder / ARCHITECTURE_NAME, architecture.model_dump_json(indent=1) + "\n")
+            by_key = {operation_key(op): importance for op, importance in importances.items()}
+            write_text(self.folder / IMPORTANCES_NAME, json.dumps(by_key, indent=1) + "\n")
         return student_from(supernet, architecture).to(self.fabric.device)
+
+    def _importances(self, supernet: HRSuperNet) -> dict[Operation, float]:
+        rng = seeded(self.recipe.seed, "importances")
+        batches = self._trainer.faces.batches(self.recipe.search.batch, rng)
+        images = (batch.images for batch in islice(batches, IMPORTANCE_BATCHES))
+        return importances_of(supernet, self.recipe.slim.importance, images)
 
     def distilled(self, student: HRSuperNet, teacher: HRNet) -> list[Distilled]:
         """The whole distillation, last; before it the other rows of table 6 where the recipe asks for them."""
@@ -164,13 +182,24 @@ class Chain:
             return build()
 
 
-def supernet_of(folder: Path) -> tuple[Recipe, HRSuperNet]:
-    """The recipe and the searched supernet of a run; raises UserError where the run has not come so far."""
+@dataclass(frozen=True)
+class Searched:
+    """What the search of a run found: its recipe, the supernet, and what the supernet's operations count for."""
+
+    recipe: Recipe
+    supernet: HRSuperNet
+    importances: dict[Operation, float]
+
+
+def searched(folder: Path) -> Searched:
+    """The outcome of a run's search; raises UserError where the run has not come so far."""
     recipe, weights = recipe_of(folder), folder / "supernet" / CHECKPOINT_NAME
-    saved = read_checkpoint(weights)
-    if saved is None or saved.epoch < recipe.search.epochs:
+    saved, path = read_checkpoint(weights), folder / IMPORTANCES_NAME
+    if saved is None or saved.epoch < recipe.search.epochs or not path.is_file():
         raise UserError(f"{folder}: its search is not finished; run the recipe again first")
     scheme = scheme_named(recipe.data.scheme)
     network = HRSuperNet(recipe.search.supernet(scheme.count, recipe.input.size))
     load_weights(network, saved.weights, str(weights))
-    return recipe, network.eval()
+    by_key = json.loads(path.read_text(encoding="utf-8"))
+    importances = {op: by_key[operation_key(op)] for op in network.architecture.operations}
+    return Searched(recipe, network.eval(), importances)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import nn
 
-from slimalign.chain import Chain, supernet_of
+from slimalign.chain import Chain, searched
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import ABLATION
@@ -104,7 +104,7 @@ def run(
     waterfall = waterfall_of(chain, measure(chain, bundles, progress), baselines)
     write_text(folder / WATERFALL_NAME, waterfall.to_json())
     student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == STUDENT)
-    draw_run(chain, supernet, slimmed.architecture, bundles, student)
+    draw_run(chain, slimmed.architecture, bundles, student)
     return RunResult(folder, waterfall, failures)
 
 
@@ -157,10 +157,9 @@ def slim(folder: Path, cut: SlimRecipe, name: str) -> SlimResult:
     What an operation's importance is, the run's own recipe says.
     """
     place = _slim_place(folder, name)
-    recipe, supernet = supernet_of(folder)
-    importance = recipe.slim.importance
-    architecture = slimmed_architecture(supernet, cut.model_copy(update={"importance": importance}))
-    subject = subject_of(recipe, name, student_from(supernet, architecture))
+    found = searched(folder)
+    architecture = slimmed_architecture(found.supernet.architecture, found.importances, cut)
+    subject = subject_of(found.recipe, name, student_from(found.supernet, architecture))
     bundle = write_bundle(place, subject, "torch", _parity_crops(folder, subject))
     return SlimResult(architecture, bundle)
 

@@ -12,20 +12,17 @@ from slimalign.benchmarks.frontier import join
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.report import scatter
 from slimalign.benchmarks.results import read
-from slimalign.chain import Chain
+from slimalign.chain import Chain, searched
 from slimalign.compress.data.sample import cut_crops
+from slimalign.compress.importance import MEASURES
 from slimalign.compress.networks.architecture import Architecture
-from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.pictures import draw_architecture, draw_factors
-from slimalign.compress.slim import ranked_operations
 from slimalign.run_folder import RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import contact_sheet, draw_landmarks, enlarged, write_image
 from slimalign.runtimes.timing import DRAFT
 
-MEASURES = {"absolute": "|a|", "relative": "|a| / the block's largest"}
-"""What the axis of importances is called."""
 SHEET_FACES = 24
 TILE_PIXELS = 192
 SHEET_COLUMNS = 6
@@ -33,7 +30,6 @@ SHEET_COLUMNS = 6
 
 def draw_run(
     chain: Chain,
-    supernet: HRSuperNet,
     architecture: Architecture,
     bundles: Sequence[Bundle],
     student: Bundle,
@@ -42,14 +38,13 @@ def draw_run(
     ``student``.
     """
     folder = chain.folder
-    importance = chain.recipe.slim.importance
-    importances = dict(ranked_operations(supernet, importance))
+    found = searched(folder)
     draw_factors(
-        supernet.architecture,
-        [importances[op] for op in supernet.architecture.operations],
+        found.supernet.architecture,
+        list(found.importances.values()),
         folder / "factors.png",
         kept=architecture,
-        measure=MEASURES[importance],
+        measure=MEASURES[found.recipe.slim.importance],
     )
     draw_architecture(architecture, folder / "architecture.png", title=chain.recipe.name)
     _draw_frontier(chain, bundles, folder / "frontier.png")

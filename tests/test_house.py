@@ -75,6 +75,9 @@ def test_every_package_is_listed():
     for folder in (*FLOORS, "recipes"):
         for init in (ROOT / folder).rglob("__init__.py"):
             found.add(".".join(["slimalign", *init.parent.relative_to(ROOT).parts]))
+    for init in (ROOT / "slimalign").glob("*/__init__.py"):
+        if not init.parent.is_symlink():
+            found.add(f"slimalign.{init.parent.name}")
     assert found == listed_packages()
 
 

@@ -6,6 +6,7 @@ import torch
 
 from slimalign.compress.baseline import random_architecture
 from slimalign.compress.batches import seeded
+from slimalign.compress.importance import importances_of
 from slimalign.compress.losses import (
     MseLoss,
     SoftmaxLoss,
@@ -16,7 +17,7 @@ from slimalign.compress.losses import (
     sparsity,
 )
 from slimalign.compress.networks.architecture import Architecture
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 from slimalign.compress.recipe import SlimRecipe
 from slimalign.compress.slim import (
     CutCosts,
@@ -130,11 +131,18 @@ def test_soft_argmax_of_a_single_pixel():
     assert soft_argmax(probabilities, 3, 4).tolist() == [[[3.0, 1.0]]]
 
 
-@pytest.mark.parametrize("importance", ["absolute", "relative"])
-def test_slimming_is_exact_where_the_pruned_factors_are_zero(lively_supernet, importance):
+def by_factors(supernet):
+    return importances_of(supernet, "absolute", [])
+
+
+def cut_by_factors(supernet, **limits):
+    return slimmed_architecture(supernet.architecture, by_factors(supernet), SlimRecipe(**limits))
+
+
+def test_slimming_is_exact_where_the_pruned_factors_are_zero(lively_supernet):
     """Pruned by threshold, with whole blocks going and what then feeds nothing."""
     supernet = lively_supernet
-    architecture = slimmed_architecture(supernet, SlimRecipe(importance=importance, threshold=0.75))
+    architecture = cut_by_factors(supernet, threshold=0.75)
     assert len(architecture.operations) < 0.7 * len(supernet.architecture.operations)
     student = student_from(supernet, architecture).eval()
     kept = set(architecture.operations)
@@ -167,50 +175,52 @@ def test_a_discarded_output_level_keeps_the_heads_width(lively_supernet):
 def test_negative_factors_count_by_their_magnitude(lively_supernet):
     with torch.no_grad():
         lively_supernet.factors[5] = -3.0
-    first = ranked_operations(lively_supernet, "absolute")[0]
-    assert first == (lively_supernet.architecture.operations[5], 3.0)
+    importances = by_factors(lively_supernet)
+    first = ranked_operations(importances)[0]
+    assert (first, importances[first]) == (lively_supernet.architecture.operations[5], 3.0)
 
 
-def test_relative_importance_compares_within_a_block(lively_supernet):
-    """A block's common scale, which batch norms make up for, changes nothing; its largest factor counts 1."""
-    before = dict(ranked_operations(lively_supernet, "relative"))
-    operations, scales = lively_supernet.architecture.operations, {0: 0.5, 1: -2.0, 2: 1.0}
-    block = [i for i, op in enumerate(operations) if (op.stage, op.target) == (3, 1)]
-    magnitudes = lively_supernet.factors[block].abs()
-    expected = (magnitudes / magnitudes.max()).tolist()
-    assert [before[operations[i]] for i in block] == pytest.approx(expected)
+def test_an_operations_contribution_is_the_spread_of_what_it_adds_to_its_block(lively_supernet):
+    """In stage 2 every block's only source is the encoded stem, so that it can be computed by hand."""
+    images = [torch.randn(3, 3, 64, 64), torch.randn(2, 3, 64, 64)]
+    contributions = importances_of(lively_supernet, "contribution", images)
+    assert list(contributions) == list(lively_supernet.architecture.operations)
+    for i, op in enumerate(lively_supernet.architecture.operations):
+        if op.stage == 2:
+            with torch.no_grad():
+                stems = [lively_supernet.encoders["s1_l0"](lively_supernet.stem(batch)) for batch in images]
+                added = [
+                    lively_supernet.factors[i] * lively_supernet.transforms[operation_key(op)](stem)
+                    for stem in stems
+                ]
+            expected = np.mean([np.std(batch.numpy(), ddof=1) for batch in added])
+            assert contributions[op] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_scale_that_a_batch_norm_takes_over_does_not_change_the_contribution(lively_supernet):
+    """A factor of a hundredth before a batch norm of a hundredfold scale is the same network."""
+    operations, images = lively_supernet.architecture.operations, [torch.randn(2, 3, 64, 64)]
+    before = importances_of(lively_supernet, "contribution", images)
+    magnitudes = by_factors(lively_supernet)
+    chosen = next(i for i, op in enumerate(operations) if op.stage == 3 and op.source != op.target)
     with torch.no_grad():
-        for i, op in enumerate(operations):
-            lively_supernet.factors[i] *= scales[op.target]
-    assert dict(ranked_operations(lively_supernet, "relative")) == pytest.approx(before)
+        lively_supernet.factors[chosen] /= 100
+        norm = lively_supernet.transforms[operation_key(operations[chosen])][-1]
+        norm.weight *= 100
+        norm.bias *= 100
+    assert importances_of(lively_supernet, "contribution", images) == pytest.approx(before, rel=1e-3)
+    assert by_factors(lively_supernet)[operations[chosen]] == pytest.approx(
+        magnitudes[operations[chosen]] / 100
+    )
 
 
-@pytest.mark.parametrize(("scale", "importance"), [(0.0, 0.0), (1e-6, 1e-4), (1e-3, 0.1), (0.1, 1.0)])
-def test_a_block_that_fades_as_a_whole_counts_less_and_less(lively_supernet, scale, importance):
-    """Its largest factor is ``scale`` times the network's; below a hundredth of that the block fades."""
-    operations = lively_supernet.architecture.operations
-    block = [i for i, op in enumerate(operations) if (op.stage, op.target) == (3, 1)]
-    with torch.no_grad():
-        lively_supernet.factors[block] *= scale / lively_supernet.factors[block].max()
-        lively_supernet.factors[0] = 1.0
-        lively_supernet.factors.clamp_(max=1.0)
-    importances = dict(ranked_operations(lively_supernet, "relative"))
-    assert max(importances[operations[i]] for i in block) == pytest.approx(importance)
-
-
-def test_among_equals_the_larger_factor_stays(lively_supernet):
-    """Each block's largest counts 1; a tight budget decides between them by |a|, not by their place."""
-    operations, levels = lively_supernet.architecture.operations, {0: 0.03, 1: 0.1, 2: 1.0}
-    with torch.no_grad():
-        for i, op in enumerate(operations):
-            lively_supernet.factors[i] = levels[op.target] if op.source == op.target else 0.001
-            if op.stage == 2:
-                lively_supernet.factors[i] = levels[op.target]
-    ranked = ranked_operations(lively_supernet, "relative")
-    assert [op.target for op, importance in ranked if importance == 1.0] == [2, 2, 2, 1, 1, 1, 0, 0, 0]
-    macs = architecture_cost(lively_supernet.architecture.keeping([op for op, _ in ranked[:3]])).macs
-    cut = slimmed_architecture(lively_supernet, SlimRecipe(max_gmacs=macs / 1e9))
-    assert cut.output_levels == (2,)
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_contributions_leaves_the_network_as_it_was(lively_supernet, training):
+    before = {name: value.clone() for name, value in lively_supernet.train(training).state_dict().items()}
+    importances_of(lively_supernet, "contribution", [torch.randn(2, 3, 64, 64)])
+    assert all(torch.equal(value, before[name]) for name, value in lively_supernet.state_dict().items())
+    assert lively_supernet.training == training
+    assert not any(module._forward_hooks for module in lively_supernet.modules())
 
 
 def macs_of_first(supernet, ranked, n):
@@ -224,10 +234,10 @@ def macs_of_first(supernet, ranked, n):
 def test_a_budget_is_met_and_used(lively_supernet, share):
     full = architecture_cost(lively_supernet.architecture)
     limit = share * full.macs / 1e9
-    cut = slimmed_architecture(lively_supernet, SlimRecipe(max_gmacs=limit))
+    cut = cut_by_factors(lively_supernet, max_gmacs=limit)
     assert architecture_cost(cut).macs <= limit * 1e9
     # The whole ranking, tried one operation at a time, holds nothing larger that fits.
-    ranked = [op for op, _ in ranked_operations(lively_supernet)]
+    ranked = ranked_operations(by_factors(lively_supernet))
     sizes = [size for n in range(1, len(ranked) + 1) if (size := macs_of_first(lively_supernet, ranked, n))]
     assert sizes == sorted(sizes)
     assert architecture_cost(cut).macs == max(size for size in sizes if size <= limit * 1e9)
@@ -235,10 +245,10 @@ def test_a_budget_is_met_and_used(lively_supernet, share):
 
 def test_budgets_on_parameters_and_impossible_ones(lively_supernet):
     limit = int(0.6 * architecture_cost(lively_supernet.architecture).params)
-    cut = slimmed_architecture(lively_supernet, SlimRecipe(max_params=limit))
+    cut = cut_by_factors(lively_supernet, max_params=limit)
     assert architecture_cost(cut).params <= limit
     with pytest.raises(UserError, match=r"no student meets the budget; the smallest has \d+ parameters"):
-        slimmed_architecture(lively_supernet, SlimRecipe(max_params=100))
+        cut_by_factors(lively_supernet, max_params=100)
 
 
 @pytest.mark.parametrize("head_width", [None, 11])
@@ -257,23 +267,16 @@ def test_the_sum_over_kept_parts_is_the_count_of_the_cut_network(small_architect
 
 
 def test_factors_that_have_not_spread_are_refused(small_architecture):
-    network = HRSuperNet(small_architecture)
     with pytest.raises(UserError, match="have not spread"):
-        slimmed_architecture(network, SlimRecipe(max_gmacs=0.001))
-    with torch.no_grad():  # blocks differ, but within each the factors are alike
-        for i, op in enumerate(small_architecture.operations):
-            network.factors[i] = 0.1 * op.stage + 0.01 * op.target
-    assert len(ranked_operations(network, "absolute")) == len(small_architecture.operations)
-    with pytest.raises(UserError, match="have not spread"):
-        ranked_operations(network, "relative")
+        cut_by_factors(HRSuperNet(small_architecture), max_gmacs=0.001)
 
 
-@pytest.mark.parametrize("recipe", [SlimRecipe(threshold=1e-9), SlimRecipe(max_gmacs=1.0)])
-def test_a_cut_that_would_keep_everything_is_refused(lively_supernet, recipe):
+@pytest.mark.parametrize("limits", [{"threshold": 1e-9}, {"max_gmacs": 1.0}])
+def test_a_cut_that_would_keep_everything_is_refused(lively_supernet, limits):
     with pytest.raises(
         UserError, match="slim: all 21 operations would be kept, the smallest importance is 0"
     ):
-        slimmed_architecture(lively_supernet, recipe)
+        cut_by_factors(lively_supernet, **limits)
 
 
 @pytest.mark.parametrize("share", [0.65, 0.8])

@@ -90,7 +90,7 @@ def slim(
     ] = None,
     max_params: Annotated[Optional[int], typer.Option(help="Most parameters.")] = None,
     threshold: Annotated[
-        Optional[float], typer.Option(help="Least importance that is kept, as the recipe counts it.")
+        Optional[float], typer.Option(help="Least importance that is kept, as in importances.json.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the student's bundle.")] = "slimmed-again",
     as_json: JsonOption = False,
