@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -97,7 +97,8 @@ def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: 
     costs = CutCosts(full)
     cut = largest_within(costs, operations, _budget(recipe))
     if cut is None:
-        size = costs.of(_smallest_cut(full, operations))
+        *_, smallest = successive_cuts(full, operations)
+        size = costs.of(smallest)
         raise UserError(
             f"slim: no student meets the budget; the smallest has {size.params} parameters and "
             f"{size.macs / 1e9:.3f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
@@ -131,19 +132,24 @@ def _budget(recipe: SlimRecipe) -> Callable[[Size], bool]:
 def largest_within(
     costs: CutCosts, ranked: list[Operation], fits: Callable[[Size], bool]
 ) -> Architecture | None:
-    """The largest cut that ``fits``, keeping the first operations of ``ranked``; None if none does.
+    """The first of the ``successive_cuts`` that ``fits``; None if none does."""
+    return next((cut for cut in successive_cuts(costs.full, ranked) if fits(costs.of(cut))), None)
 
-    Keeping more operations never costs less, so the number to keep is found by bisection.
+
+def successive_cuts(full: Architecture, ranked: list[Operation]) -> Iterator[Architecture]:
+    """``full``, then cut by one more operation each time, from the end of ``ranked``, with what then feeds nothing.
+
+    An operation without which nothing leads from the input to the head any more is passed over, so that the last
+    cut is a single path.
     """
-    low, high, best = 1, len(ranked), None
-    while low <= high:
-        middle = (low + high) // 2
-        candidate = _cut(costs.full, ranked[:middle])
-        if candidate is None or fits(costs.of(candidate)):
-            best, low = candidate or best, middle + 1
-        else:
-            high = middle - 1
-    return best
+    cut = full
+    yield cut
+    for op in reversed(ranked):
+        if op in cut.operations:
+            smaller = _cut(full, [other for other in cut.operations if other != op])
+            if smaller is not None:
+                cut = smaller
+                yield cut
 
 
 def _cut(full: Architecture, operations: list[Operation]) -> Architecture | None:
@@ -151,11 +157,6 @@ def _cut(full: Architecture, operations: list[Operation]) -> Architecture | None
         return full.keeping(operations)
     except UserError:
         return None
-
-
-def _smallest_cut(full: Architecture, ranked: list[Operation]) -> Architecture:
-    cuts = (_cut(full, ranked[:number]) for number in range(1, len(ranked) + 1))
-    return next(cut for cut in cuts if cut is not None)
 
 
 def architecture_cost(architecture: Architecture) -> Cost:

@@ -1,8 +1,12 @@
 """Equations 2 to 4 against slow NumPy, and the exactness of slimming."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slimalign.compress.baseline import random_architecture
 from slimalign.compress.batches import seeded
@@ -16,7 +20,7 @@ from slimalign.compress.losses import (
     soft_argmax,
     sparsity,
 )
-from slimalign.compress.networks.architecture import Architecture
+from slimalign.compress.networks.architecture import Architecture, Operation, full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 from slimalign.compress.recipe import SlimRecipe
 from slimalign.compress.slim import (
@@ -25,6 +29,7 @@ from slimalign.compress.slim import (
     ranked_operations,
     slimmed_architecture,
     student_from,
+    successive_cuts,
 )
 from slimalign.runtimes.decode import decode
 from slimalign.runtimes.errors import UserError
@@ -243,6 +248,27 @@ def test_a_budget_is_met_and_used(lively_supernet, share):
     assert architecture_cost(cut).macs == max(size for size in sizes if size <= limit * 1e9)
 
 
+@settings(deadline=None, max_examples=40)
+@given(order=st.permutations(range(21)))
+def test_whatever_the_order_the_cuts_shrink_to_a_single_path(order):
+    """Each is smaller than the one before, is a network, and the last has one operation a stage."""
+    full = full_architecture(5, 64, 8, (4, 6, 8), stage_count=4, encoders=1)
+    cuts = list(successive_cuts(full, [full.operations[i] for i in order]))
+    assert cuts[0] == full
+    for larger, smaller in itertools.pairwise(cuts):
+        assert set(smaller.operations) < set(larger.operations)
+        assert smaller.keeping(smaller.operations).operations == smaller.operations
+    assert [op.stage for op in sorted(cuts[-1].operations)] == [2, 3, 4]
+
+
+def test_an_operation_that_alone_connects_is_kept_however_little_it_counts():
+    """Stage 2 counts least; without it there is no network."""
+    full = full_architecture(5, 64, 8, (4, 6), stage_count=4, encoders=1)
+    ranked = sorted(full.operations, key=lambda op: (-op.stage, op.target, op.source))
+    *_, last = successive_cuts(full, ranked)
+    assert last.operations == (Operation(2, 0, 0), Operation(3, 0, 0), Operation(4, 0, 0))
+
+
 def test_budgets_on_parameters_and_impossible_ones(lively_supernet):
     limit = int(0.6 * architecture_cost(lively_supernet.architecture).params)
     cut = cut_by_factors(lively_supernet, max_params=limit)
@@ -281,7 +307,6 @@ def test_a_cut_that_would_keep_everything_is_refused(lively_supernet, limits):
 
 @pytest.mark.parametrize("share", [0.65, 0.8])
 def test_random_architectures_have_the_cost_asked_for(small_architecture, share):
-    """At 65 % the first orders of seeds 3 and 4 hold no network that fits, and the next ones are tried."""
     macs = int(share * architecture_cost(small_architecture).macs)
     found = [random_architecture(small_architecture, macs, seeded(i)) for i in range(5)]
     assert len({a.operations for a in found}) >= 4
