@@ -24,7 +24,7 @@ def random_architecture(full: Architecture, macs: int, rng: Generator) -> Archit
     for _ in range(ATTEMPTS):
         order = torch.randperm(len(operations), generator=rng).tolist()
         cut = largest_within(costs, [operations[i] for i in order], lambda size: size.macs <= macs)
-        # In an unlucky order the first way through from input to head is already too large.
+        # The last step of a cut may take a whole block along and fall short.
         if cut is not None and costs.of(cut).macs >= (1 - TOLERANCE) * macs:
             return cut
     raise UserError(
