@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from slimalign.runtimes.errors import NonFiniteError, UserError
 
 Floats = NDArray[np.floating]
+Indices = NDArray[np.intp]
 
 DecoderName = Literal["argmax-quarter", "local-mean", "local-softmax"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
@@ -40,16 +41,17 @@ def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Float
     if decoder == "argmax-quarter":
         points, scores = _argmax_quarter(heatmaps)
     elif decoder == "local-mean":
-        points, scores = _local_mean(np.maximum(heatmaps, 0.0))
+        points, _ = _local_mean(np.maximum(heatmaps, 0.0), *_peaks(heatmaps))
         scores = heatmaps.max(axis=(2, 3))
     elif decoder == "local-softmax":
-        points, scores = _local_mean(_spatial_softmax(heatmaps))
+        # The peak is that of the logits: of two that differ by less than 1e-7 the softmax makes equals.
+        points, scores = _local_mean(_spatial_softmax(heatmaps), *_peaks(heatmaps))
     else:
         raise UserError(f"decoder '{decoder}' is unknown; choose one of {', '.join(DECODERS)}")
     return (points + 0.5) * stride - 0.5, scores
 
 
-def _peaks(heatmaps: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _peaks(heatmaps: Floats) -> tuple[Indices, Indices]:
     n, k, _, width = heatmaps.shape
     flat = heatmaps.reshape(n, k, -1).argmax(axis=2)
     return flat % width, flat // width
@@ -68,10 +70,9 @@ def _argmax_quarter(heatmaps: Floats) -> tuple[Floats, Floats]:
     return points, heatmaps[rows, columns, y, x]
 
 
-def _local_mean(weights: Floats) -> tuple[Floats, Floats]:
-    """Mean position over the window about the peak of non-negative ``weights``, and the weight inside it."""
+def _local_mean(weights: Floats, x: Indices, y: Indices) -> tuple[Floats, Floats]:
+    """Mean position over the window about the peaks ``x``, ``y`` (N, K) by ``weights``, and the weight inside it."""
     n, k = weights.shape[:2]
-    x, y = _peaks(weights)
     reach = WINDOW // 2
     padded = np.pad(weights, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
     steps = np.arange(WINDOW)

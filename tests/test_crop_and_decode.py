@@ -180,6 +180,15 @@ def test_a_peak_in_the_corner_stays_in_the_crop(decoder):
     assert (points <= 31.5).all()
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_peak_is_the_largest_value_however_little_it_exceeds_another(decoder):
+    """A float32 softmax makes equals of logits 1e-8 apart, of which an earlier one must not win."""
+    heatmap = np.zeros((1, 1, 16, 16), np.float32)
+    heatmap[0, 0, 2, 2], heatmap[0, 0, 13, 13] = 1e-3, np.nextafter(np.float32(1e-3), np.float32(1))
+    points, _ = decode(heatmap, 1, decoder)
+    assert np.abs(points[0, 0] - 13).max() < 1
+
+
 def test_a_dead_heatmap_gives_finite_points():
     points, scores = decode(np.zeros((1, 2, 8, 8)), 4, "local-mean")
     assert np.isfinite(points).all()
