@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from slimalign.compress.data.checks import Split
+from slimalign.compress.data.checks import Problem, Split
 from slimalign.compress.data.readers import hrnet_csv
 from slimalign.compress.data.readers.annotations import (
     AnnotationError,
@@ -56,6 +57,18 @@ STANDARD_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The folders of the official download that make up each split; HRNet's lists call the full test set ``valid``."""
 
+OFFICIAL_FACES: Mapping[str, int] = MappingProxyType(
+    {
+        "afw": 337,
+        "helen/trainset": 2000,
+        "lfpw/trainset": 811,
+        "helen/testset": 330,
+        "lfpw/testset": 224,
+        "ibug": 135,
+    }
+)
+"""How many faces the benchmark has in each folder: 3148 to train on and 689 to test."""
+
 _IMAGES = (".png", ".jpg", ".jpeg")
 _SOURCES = ("afw", "helen", "lfpw", "ibug")
 _HEADER = re.compile(r"(version|n_points)\s*:\s*(\S+)")
@@ -64,12 +77,14 @@ _HEADER = re.compile(r"(version|n_points)\s*:\s*(\S+)")
 def read_split(root: Path, split: str) -> Split:
     """The split listed in ``<split>.txt`` or in the CSV list of that name, or else that of the folders.
 
-    Raises UserError where there is no such list, and none of the official folders or not all that the split needs.
+    Raises UserError where there is no such list, and none of the official folders or not all that the split needs; an
+    official folder with more or fewer faces than the benchmark's is a problem of the split.
     """
     path = existing_list(root, LISTS, split)
     folders = _official_folders(root) if path is None else {}
     if folders:
-        return _read_faces(root, _standard_split(root, split, folders))
+        found = _read_faces(root, _standard_split(root, split, folders))
+        return replace(found, problems=[*found.problems, *_incomplete_folders(split, folders)])
     path = path or find_list(root, LISTS, split)
     if path.suffix == ".csv":
         return hrnet_csv.read_list(path, hrnet_csv.W300, subsets_of)
@@ -110,6 +125,19 @@ def _standard_split(root: Path, split: str, folders: Mapping[str, list[str]]) ->
         )
     aside = _validation_names(root) if split == "train" else set()
     return [name for folder in STANDARD_SPLITS[split] for name in folders[folder] if name not in aside]
+
+
+def _incomplete_folders(split: str, folders: Mapping[str, list[str]]) -> list[Problem]:
+    """A part of a test set would otherwise pass for the benchmark's."""
+    counts = {folder: (len(folders[folder]), OFFICIAL_FACES[folder]) for folder in STANDARD_SPLITS[split]}
+    return [
+        Problem(
+            folder,
+            f"{there} faces, the benchmark has {official}; if these are wanted name them in {split}.txt",
+        )
+        for folder, (there, official) in counts.items()
+        if there != official
+    ]
 
 
 def _validation_names(root: Path) -> set[str]:
