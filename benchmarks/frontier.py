@@ -58,10 +58,19 @@ def _negated_throughput(point: Point) -> float | None:
     return None if point.throughput is None else -point.throughput
 
 
+NME_DIGITS = 3
+"""Decimals of an NME in percent that count: the same network differs by less from runtime to runtime."""
+
+
+def judged_nme(point: Point) -> float | None:
+    """The point's NME as it is compared with others'."""
+    return None if point.nme is None else round(point.nme, NME_DIGITS)
+
+
 AXES: Mapping[str, Callable[[Point], float | None]] = MappingProxyType(
     {
         "latency": lambda point: point.p50_ms,
-        "nme": lambda point: point.nme,
+        "nme": judged_nme,
         "params": lambda point: point.params,
         "macs": lambda point: point.macs,
         "size": lambda point: point.size_bytes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from slimalign.benchmarks.frontier import Point
+from slimalign.benchmarks.frontier import Point, judged_nme
 from slimalign.runtimes.errors import UserError
 
 
@@ -97,8 +97,8 @@ def pick(
 ) -> Choice:
     """The point of least NME within ``limits`` among those of a batch size, thread count and runtime.
 
-    Equal NME is decided by latency, then size, then name. Points that lack the NME or a value that a limit
-    bounds are left aside. Raises UserError where no point is left to choose from.
+    Equal NME, to NME_DIGITS, is decided by latency, then size, then name. Points that lack the NME or a value that
+    a limit bounds are left aside. Raises UserError where no point is left to choose from.
     """
     asked = [p for p in points if batch in (None, p.batch) and threads in (None, p.threads)]
     asked = [p for p in asked if runtime in (None, p.runtime)]
@@ -114,7 +114,7 @@ def pick(
     fitting = sorted((p for p in judged if not _violated(p, limits)), key=_merit)
     best = fitting[0] if fitting else None
     others = (p for p in fitting if best is not None and p.sha256 != best.sha256)
-    better = [p for p in judged if best is None or _value(p, "max_nme") < _value(best, "max_nme")]
+    better = [p for p in judged if best is None or _merit(p)[0] < _merit(best)[0]]
     relaxations = _relaxations(better, limits)
     named = {name for relaxation in relaxations for name in relaxation.limits}
     binding = tuple(name for name in VALUES if name in named)
@@ -132,7 +132,8 @@ def _value(point: Point, name: str) -> float:
 def _merit(point: Point) -> tuple[float, float, float, str]:
     latency = math.inf if point.p50_ms is None else point.p50_ms
     size = math.inf if point.size_bytes is None else point.size_bytes
-    return (_value(point, "max_nme"), latency, size, point.bundle)
+    nme = judged_nme(point)
+    return (math.inf if nme is None else nme, latency, size, point.bundle)
 
 
 def _violated(point: Point, limits: Limits) -> frozenset[str]:

@@ -186,6 +186,8 @@ def read(path: str | Path) -> Results:
     Raises UserError where the file is missing, or with the number of a line that is cut short or no record.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; give the results file in it, for a run {path / 'results.jsonl'}")
     if not path.is_file():
         raise UserError(f"{path}: no such results file; make one with 'slimalign bench' or 'slimalign eval'")
     text = path.read_text(encoding="utf-8", errors="replace")

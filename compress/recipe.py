@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -237,10 +238,24 @@ def slim_recipe(threshold: float | None, max_gmacs: float | None, max_params: in
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
+    """One fault in words; an entry that does not exist goes first, for it may be the one that is missing."""
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault = faults[0]
     where = ".".join(str(part) for part in fault["loc"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: {_unknown(fault['loc'])}{more}"
     shown = fault["input"] if isinstance(fault["input"], (str, int, float, bool, list)) else None
     value = f" = {shown}" if shown is not None else ""
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}{value}: {message}{more}" if where else f"{message}{more}"
+
+
+def _unknown(location: tuple[str | int, ...]) -> str:
+    part: type[BaseModel] = Recipe
+    for name in location[:-1]:
+        annotation = part.model_fields[str(name)].annotation
+        # A part that may be left out is a union with None.
+        part = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+    near = difflib.get_close_matches(str(location[-1]), part.model_fields, 1)
+    return f"there is no such entry; did you mean {near[0]}?" if near else "there is no such entry"

@@ -191,7 +191,9 @@ class Trainer:
         )
         left = (stage.epochs - row["epoch"]) * row["seconds"] / 60
         epoch = f"{stage.name} epoch {row['epoch']:.0f}/{stage.epochs}"
-        self.progress.console.print(f"{epoch}  {figures}  {row['seconds']:.0f} s, {left:.0f} min left")
+        self.progress.console.print(
+            f"{epoch}  {figures}  {row['seconds']:.0f} s, {left:.0f} min left in this stage"
+        )
 
 
 def set_learning_rate(optimizer: Optimizer, schedule: Schedule, epoch: float, epochs: int) -> None:

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # In its standalone mode typer would end by itself, and tell of a mistake in a box of several lines.
         status = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         if status == INTERRUPTED:
-            remark(f"{PROGRAM}: broken off")
+            remark(f"{PROGRAM}: broken off; a run goes on with the same command, after its last whole epoch")
         sys.exit(status)
     except UserError as error:
         _end(error)

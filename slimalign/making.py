@@ -25,7 +25,7 @@ from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.formats import check_imports, format_named
 from slimalign.export.subject import ExportSubject
 from slimalign.exporting import ExportJob, raise_all, write_bundles
-from slimalign.faces import recipe_faces
+from slimalign.faces import Faces, recipe_faces
 from slimalign.pictures import draw_run
 from slimalign.run_folder import PARITY_CROPS_NAME, WATERFALL_NAME, Claim, claim
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
@@ -87,6 +87,7 @@ def run(
     fabric = _launched(recipe, devices, nodes, progress)
     with fabric.rank_zero_first():
         _take(claim(folder, recipe, faces, retrain), progress)
+    progress.console.print(_opening(recipe, faces, folder, fabric))
     chain = Chain(recipe, faces, folder, fabric, progress)
     teacher = chain.teacher()
     supernet = chain.supernet()
@@ -106,6 +107,17 @@ def run(
     student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == STUDENT)
     draw_run(chain, slimmed.architecture, bundles, student)
     return RunResult(folder, waterfall, failures)
+
+
+def _opening(recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric) -> str:
+    distillation = f"distillation ({recipe.distil.epochs}{', four times' if recipe.distil.ablation else ''})"
+    stages = [f"teacher ({recipe.teacher.epochs} epochs)", f"supernet ({recipe.search.epochs})", distillation]
+    if recipe.baseline is not None:
+        stages.append(f"{1 + recipe.baseline.count} baselines ({recipe.baseline.epochs})")
+    return (
+        f"{folder}: {len(faces.train)} faces to train on, {len(faces.val)} to choose by, {len(faces.test)} to test; "
+        f"{', '.join(stages)}; on {fabric.device.type}"
+    )
 
 
 def _take(claimed: Claim, progress: Progress) -> None:

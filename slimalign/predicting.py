@@ -34,6 +34,8 @@ def predict_photo(
     """
     if out is not None:
         check_image_path(out)
+        if out.resolve() == image_path.resolve():
+            raise UserError(f"--out {out}: is the photo itself; give another name for the drawing")
     image = load_image(str(image_path), upright=True)
     height, width = image.shape[:2]
     corners = np.array(list(boxes) or [[-0.5, -0.5, width - 0.5, height - 0.5]], dtype=np.float64)

@@ -13,6 +13,7 @@ from torch import nn
 
 from slimalign.benchmarks.accuracy import evaluate
 from slimalign.benchmarks.opening import open_bundle
+from slimalign.benchmarks.report import narrow_table, short_count
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append
 from slimalign.chain import Chain
 from slimalign.compress.cost import count
@@ -176,19 +177,20 @@ def _step(bundle: Bundle, accuracy: Mapping[str, Evaluation], latency: Record) -
 
 def waterfall_table(waterfall: Waterfall) -> Table:
     """The steps as people read them."""
-    table = Table(title="NME waterfall (inter-ocular, p50 at batch 1 on one thread)")
-    for heading in (
-        "step",
-        "runtime",
-        "val %",
-        "test %",
-        "failures %",
-        "params M",
-        "G mult-adds",
-        "MB",
-        "p50 ms",
-    ):
-        table.add_column(heading, justify="left" if heading in ("step", "runtime") else "right")
+    table = narrow_table(
+        "NME waterfall: inter-ocular, p50 at batch 1 on one thread",
+        {
+            "step": True,
+            "runtime": True,
+            "val\n%": False,
+            "test\n%": False,
+            "fails\n%": False,
+            "params": False,
+            "mult-\nadds": False,
+            "bytes": False,
+            "p50\nms": False,
+        },
+    )
     for step in waterfall.steps:
         table.add_row(
             step.step,
@@ -196,9 +198,9 @@ def waterfall_table(waterfall: Waterfall) -> Table:
             "-" if step.val_nme is None else f"{step.val_nme:.2f}",
             f"{step.test_nme:.2f}",
             f"{step.test_failure_rate:.1f}",
-            f"{step.params / 1e6:.3f}",
-            f"{step.macs / 1e9:.3f}",
-            f"{step.size_bytes / 1e6:.2f}",
+            short_count(step.params),
+            short_count(step.macs),
+            short_count(step.size_bytes),
             f"{step.p50_ms:.1f}",
         )
     return table

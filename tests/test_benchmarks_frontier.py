@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rich.console import Console
+from rich.table import Table
 
 from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
 from slimalign.benchmarks.pick import VALUES, Limits, pick
-from slimalign.benchmarks.report import scatter, table
+from slimalign.benchmarks.report import scatter, short_count, table
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.timing import Record
@@ -338,9 +339,47 @@ def test_a_table_lists_the_best_first_and_unknown_as_such() -> None:
         "untested",
     ]
     assert "?" in lines[2]
-    assert "local, kernel-1-draft" in text.getvalue()
-    mixed = [POINTS[0], replace(POINTS[1], protocol="kernel-1-reference")]
-    assert [str(column.header) for column in table(mixed).columns][-2:] == ["target", "protocol"]
+    assert "local, kernel-1-draft, fp32, batch 1, threads 1" in text.getvalue()
+    assert not {"precision", "batch", "threads", "target", "protocol"} & headings(table(POINTS))
+    mixed = table([POINTS[0], replace(POINTS[1], protocol="kernel-1-reference", batch=8)])
+    assert {"batch", "protocol"} <= headings(mixed)
+    assert mixed.title == "local, fp32, threads 1"
+
+
+def headings(made: Table) -> set[str]:
+    return {str(column.header) for column in made.columns}
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_folds_names_and_keeps_numbers_whole(width: int) -> None:
+    student = point("a-student-of-a-rather-long-name", 123.45, 9.93, params=180_951, macs=11_600_000)
+    text = io.StringIO()
+    Console(file=text, width=width).print(table([replace(student, size_bytes=812_900)]))
+    assert "…" not in text.getvalue()
+    assert max(map(len, text.getvalue().splitlines())) <= width
+    for number in ("123.45", "9.93", "181 k", "11.6 M", "813 k"):
+        assert number in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (999, "999"), (999.4, "999"), (999.6, "1 k"), (1000, "1 k"), (180_951, "181 k"), (999_499, "999 k"),
+        (999_500, "1 M"), (11_560_000, "11.6 M"), (4.66e9, "4.66 G"),
+    ],
+)  # fmt: skip
+def test_counts_are_written_in_three_digits(value: float, text: str) -> None:
+    assert short_count(value) == text
+
+
+def test_what_rounding_alone_tells_apart_is_judged_by_its_latency() -> None:
+    """Runtimes differ in the seventh digit of an NME; the slower is no better choice for that."""
+    fast, slow = point("fast", 1, 9.9317041), point("slow", 5, 9.9317039)
+    other = point("other", 0.5, 9.94)
+    choice = pick([slow, fast, other], Limits(max_latency_ms=9))
+    assert (choice.point, choice.runner_up) == (fast, slow)
+    assert choice.relaxations == ()
+    assert frontier([slow, fast, other], ("latency", "nme")).points == (other, fast)
 
 
 def test_a_picture_shows_points_and_what_it_left_out(tmp_path: Path) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from rich.progress import Progress
+from small_manifest import small_manifest
 
 from slimalign import api, making
 from slimalign.compress.recipe import SlimRecipe, read_recipe
 from slimalign.exporting import raise_all
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.drawing import write_image
 from slimalign.runtimes.errors import CheckError, UserError
 
 DEMO = read_recipe(Path(__file__).parent.parent / "recipes" / "demo.toml")
@@ -51,6 +55,15 @@ def test_an_earlier_cut_is_not_written_over(tmp_path: Path) -> None:
 def test_a_cut_that_cannot_be_names_its_value(tmp_path: Path, limits: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         api.slim(tmp_path, **limits)
+
+
+def test_a_drawing_does_not_take_the_photos_place(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    write_image(photo, np.zeros((40, 40, 3), np.uint8))
+    before, manifest = photo.read_bytes(), small_manifest(tmp_path, ("photo.png",), "onnx", 32)
+    with pytest.raises(UserError, match=r"--out .*photo\.png: is the photo itself; give another name"):
+        api.predict(Bundle(tmp_path, manifest), photo, out=tmp_path / "a" / ".." / "photo.png")
+    assert photo.read_bytes() == before
 
 
 def test_a_run_of_which_a_stage_is_trained_anew_is_not_exported(tmp_path: Path) -> None:

@@ -227,7 +227,13 @@ def test_one_cycle_peaks_after_the_warm_up():
         ("sparsity = 0.0", "sparsity = nan", "search.sparsity"),
         ('kind = "one-cycle", peak = 1e-3', 'kind = "cosine", peak = 1e-3', "learning_rate.kind = cosine"),
         ("[slim]", "[slim", "not valid TOML"),
-        ("sparsity", "sparcity", "search"),
+        (
+            "sparsity",
+            "sparcity",
+            "search.sparcity: there is no such entry; did you mean sparsity? (and 1 more)",
+        ),
+        ("[distil]", "[distill]", "distill: there is no such entry; did you mean distil? (and 1 more)"),
+        ("[export]", "[baseline]\nhue = 1\n[export]", "baseline.hue: there is no such entry (and"),
     ],
 )
 def test_faults_in_a_recipe_name_file_entry_and_value(tmp_path, old, new, fault):

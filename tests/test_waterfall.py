@@ -84,7 +84,8 @@ def test_faces_that_stand_in_for_a_validation_split_are_called_test_faces(tmp_pa
     assert {record["split"] for record in kinds if record["kind"] == "accuracy"} == {"test"}
     text = io.StringIO()
     Console(file=text, width=200).print(waterfall_table(waterfall_of(chain, steps, {})))
-    assert "│ slimmed   │ pytorch     │     - │" in text.getvalue()
+    (line,) = (line for line in text.getvalue().splitlines() if "slimmed" in line)
+    assert line.split()[:3] == ["slimmed", "pytorch", "-"]
 
 
 def test_the_chosen_student_bears_the_rows_name() -> None:

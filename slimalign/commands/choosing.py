@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -15,7 +16,11 @@ from slimalign.commands.options import (
     ResultsArgument,
     TargetOption,
 )
+from slimalign.runtimes.errors import CheckError
 from slimalign.showing import print_json, say
+
+if TYPE_CHECKING:
+    from slimalign.benchmarks.pick import Choice
 
 
 def pick(
@@ -36,13 +41,12 @@ def pick(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The most accurate point within limits, or what would have to give.
+    """The most accurate point within limits, or what would have to give; exit status 1 where none fits.
 
-    Example: `slimalign pick runs/demo/results.jsonl --max-latency-ms 5`
+    Example: `slimalign pick slimalign-demo/results.jsonl --max-latency-ms 5`
     """
     from slimalign.benchmarks.pick import Limits
     from slimalign.benchmarks.pick import pick as pick_point
-    from slimalign.benchmarks.report import table
     from slimalign.measuring import points
 
     limits = Limits(max_latency_ms, max_nme, max_size_mb, max_gmacs, max_params)
@@ -50,14 +54,37 @@ def pick(
     choice = pick_point(found, limits, batch, threads, runtime)
     if as_json:
         print_json(choice.to_dict())
-        return
-    if choice.point is None:
-        say(f"No point fits; binding: {', '.join(choice.binding)}")
     else:
-        say(table([point for point in (choice.point, choice.runner_up) if point is not None]))
+        _show(choice)
+    if choice.point is None:
+        raise typer.Exit(CheckError.status)
+
+
+def _show(choice: Choice) -> None:
+    from slimalign.benchmarks.report import table
+
+    if choice.point is None:
+        say(f"No point fits; binding: {', '.join(map(_option, choice.binding))}")
+    else:
+        chosen = [point for point in (choice.point, choice.runner_up) if point is not None]
+        say(table(chosen))
+        say(f"The choice is {chosen[0].bundle} on {chosen[0].runtime}, by the NME on {chosen[0].split}")
     for relaxation in choice.relaxations:
-        raised = ", ".join(f"{name} to {value:g}" for name, value in relaxation.limits.items())
-        say(f"raise {raised}: then {relaxation.point.bundle} fits, NME {relaxation.point.nme:.2f} %")
+        raised = " ".join(
+            f"{_option(name)} {_rounded_up(value)}" for name, value in relaxation.limits.items()
+        )
+        point = relaxation.point
+        say(f"raise {raised}: then {point.bundle} on {point.runtime} fits, NME {point.nme:.2f} %")
+
+
+def _option(limit: str) -> str:
+    return "--" + limit.replace("_", "-")
+
+
+def _rounded_up(value: float) -> str:
+    """Four digits that are not below ``value``, so that the limit lets it in."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{math.ceil(value / step) * step:.4g}"
 
 
 def report(
@@ -74,7 +101,7 @@ def report(
 ) -> None:
     """The points at one batch size and thread count as a table, and a picture of the frontier.
 
-    Example: `slimalign report runs/demo/results.jsonl --x params --out frontier.svg`
+    Example: `slimalign report slimalign-demo/results.jsonl --x params --out frontier.svg`
     """
     from slimalign.benchmarks.report import scatter, table
     from slimalign.measuring import points

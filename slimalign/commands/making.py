@@ -79,7 +79,8 @@ def _show(result: RunResult) -> None:
         figures = ", ".join(f"{name} {nme:.2f}" for name, nme in waterfall.baselines.items())
         say(f"trained alike from scratch, NME on {split} in %: {figures}")
     say(
-        f"The files are in {result.folder}: bundles/, waterfall.json, frontier.png, architecture.png, factors.png"
+        f"The files are in {result.folder}: bundles/, waterfall.json, results.jsonl, frontier.png, architecture.png, "
+        "factors.png, predictions.jpg"
     )
 
 
@@ -97,7 +98,7 @@ def slim(
 ) -> None:
     """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned.
 
-    Example: `slimalign slim runs/demo --max-gmacs 0.02`
+    Example: `slimalign slim slimalign-demo --max-gmacs 0.014`
     """
     from slimalign import api
 
@@ -108,7 +109,8 @@ def slim(
         return
     say(
         f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
-        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds"
+        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds; to train a student of this size put the "
+        "budget into the recipe and run it again with --retrain"
     )
 
 
@@ -124,7 +126,7 @@ def export(
 ) -> None:
     """Export a student to files a device can run, each checked against PyTorch.
 
-    Example: `slimalign export runs/demo --formats onnx,litert`
+    Example: `slimalign export slimalign-demo --formats onnx,litert`
     """
     from slimalign import api
 

@@ -66,7 +66,7 @@ def evaluate(
 ) -> None:
     """NME, failure rate and AUC of a deployed file, whole and per subset.
 
-    Example: `slimalign eval runs/demo/bundles/distilled-onnx --data path/to/faces300w`
+    Example: `slimalign eval slimalign-demo/bundles/distilled-onnx --data path/to/faces300w`
 
     AFLW's convention: `--normaliser box --threshold 7`
     """
@@ -109,7 +109,7 @@ def bench(
 ) -> None:
     """Latency of bundles over batch sizes and threads, all in one interleaved sweep.
 
-    Example: `slimalign bench runs/demo/bundles/distilled-* --batch 1,8 --threads 1`
+    Example: `slimalign bench slimalign-demo/bundles/distilled-* --batch 1,8 --threads 1`
     """
     from slimalign import api
 

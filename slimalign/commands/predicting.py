@@ -26,7 +26,7 @@ def predict(
 ) -> None:
     """Landmarks of the faces in a photo, in its pixels; without --box the whole image is taken as one face.
 
-    Example: `slimalign predict photo.jpg --bundle runs/demo/bundles/distilled-onnx --box 80,60,280,260 --json`
+    Example: `slimalign predict photo.jpg --bundle slimalign-demo/bundles/distilled-onnx --box 80,60,280,260 --json`
     """
     if boxes is not None:
         if image is not None or box or out is not None:

@@ -78,7 +78,7 @@ MISTAKES = [
     ("export nowhere", "nowhere: neither a finished run nor a PyTorch bundle"),
     ("export {onnx}", "a bundle of format onnx; export starts from a torch bundle"),
     ("slim nowhere --max-gmacs 1", "nowhere: not a run folder"),
-    ("slim nowhere", "give either --threshold, or --max-gmacs"),
+    ("slim nowhere", "give either threshold, or max_gmacs"),
     ("slim nowhere --max-gmacs 1 --name ../up", "--name '../up': give a name without folders"),
     ("slim nowhere --max-gmacs 1 --name distilled", "the run's own bundle has that name; give another"),
     ("run {root}/recipes/demo.toml --devices 0", "--devices 0: give a whole number of at least 1"),
@@ -138,7 +138,11 @@ main(["run", "recipe.toml"])
 def test_ctrl_c_ends_with_status_130_and_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CTRL_C]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "slimalign: broken off\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        130,
+        "",
+        "slimalign: broken off; a run goes on with the same command, after its last whole epoch\n",
+    )
 
 
 def test_bad_faces_are_left_out_by_name(slimalign: Command, place: Place, tmp_path: Path) -> None:
