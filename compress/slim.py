@@ -47,6 +47,28 @@ class CutCosts:
         factors = len(cut.operations)
         return Size(factors + sum(size.params for size in sizes), sum(size.macs for size in sizes))
 
+    def least(self) -> Size:
+        """The least parameters and the least multiply-adds that any cut has; not all cuts with one have the other."""
+        return Size(self._cheapest_path(0), self._cheapest_path(1))
+
+    def _cheapest_path(self, which: int) -> int:
+        """The cost (``which`` entry of Size) of the cheapest single path from the input to the head."""
+
+        def cost(path: tuple[Operation, ...]) -> int:
+            parts = [f"transforms.{operation_key(op)}" for op in path]
+            parts += [f"encoders.{block_key(op.stage, op.target)}" for op in path]
+            return sum(self._parts[name][which] for name in parts)
+
+        paths: dict[int, tuple[Operation, ...]] = {0: ()}
+        for number, stage in enumerate(self.full.stages, start=2):
+            paths = {
+                target: min(
+                    ((*paths[source], Operation(number, target, source)) for source in sources), key=cost
+                )
+                for target, sources in stage.items()
+            }
+        return min(self.of(self.full.keeping(path))[which] for path in paths.values())
+
     def _hidden_layer(self, cut: Architecture) -> Size:
         """The head's first layer: its inputs are the channels of the levels that are left."""
         whole, biases = self._parts["head.hidden"], self.full.hidden_width
@@ -83,13 +105,21 @@ def slimmed_architecture(full: Architecture, importances: Importances, recipe: S
     return cut
 
 
-def refuse_idle_budget(full: Architecture, recipe: SlimRecipe) -> None:
-    """Raise UserError where all of ``full`` is within the recipe's budget: it is known before any training."""
-    cost = architecture_cost(full)
-    if recipe.threshold is None and _budget(recipe)(Size(cost.params, cost.macs)):
+def check_budget(full: Architecture, recipe: SlimRecipe) -> None:
+    """Raise UserError for a budget that no cut of ``full`` meets or that all of it meets: known before any training."""
+    if recipe.threshold is not None:
+        return
+    costs = CutCosts(full)
+    whole, least = costs.of(full), costs.least()
+    if _budget(recipe)(whole):
         raise UserError(
-            f"slim: the whole supernet is within the budget, it has {cost.params} parameters and "
-            f"{cost.macs / 1e9:.3f} G multiply-adds; lower max_gmacs or max_params"
+            f"slim: the whole supernet is within the budget, it has {whole.params} parameters and "
+            f"{whole.macs / 1e9:.4f} G multiply-adds; lower max_gmacs or max_params"
+        )
+    if not _budget(recipe)(least):
+        raise UserError(
+            f"slim: no student meets the budget, every one has at least {least.params} parameters and "
+            f"{least.macs / 1e9:.4f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
         )
 
 

@@ -19,7 +19,7 @@ from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import ABLATION
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.recipe import Recipe, SlimRecipe
-from slimalign.compress.slim import refuse_idle_budget, slimmed_architecture, student_from
+from slimalign.compress.slim import check_budget, slimmed_architecture, student_from
 from slimalign.compress.torch_files import read_network
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.formats import check_imports, format_named
@@ -80,7 +80,7 @@ def run(
     """
     _check_counts(devices, nodes)
     check_imports(recipe.export.formats)
-    _refuse_idle_budget(recipe)
+    _check_budget(recipe)
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
     # Looked at before other processes start, which would all tell of it; taken by one after the other.
     claim(folder, recipe, faces, retrain)
@@ -127,9 +127,9 @@ def _take(claimed: Claim, progress: Progress) -> None:
     claimed.take()
 
 
-def _refuse_idle_budget(recipe: Recipe) -> None:
+def _check_budget(recipe: Recipe) -> None:
     landmarks = scheme_named(recipe.data.scheme).count
-    refuse_idle_budget(recipe.search.supernet(landmarks, recipe.input.size), recipe.slim)
+    check_budget(recipe.search.supernet(landmarks, recipe.input.size), recipe.slim)
 
 
 def _check_counts(devices: int, nodes: int) -> None:

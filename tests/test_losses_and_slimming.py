@@ -261,6 +261,16 @@ def test_whatever_the_order_the_cuts_shrink_to_a_single_path(order):
     assert [op.stage for op in sorted(cuts[-1].operations)] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("widths", [(4, 6, 8), (8, 6, 4)])
+def test_the_least_cost_is_that_of_the_cheapest_of_all_paths(widths):
+    full = full_architecture(5, 64, 8, widths, stage_count=4, encoders=1)
+    ways = itertools.product(range(3), repeat=3)
+    paths = [full.keeping([Operation(2, a, 0), Operation(3, b, a), Operation(4, c, b)]) for a, b, c in ways]
+    sizes = [architecture_cost(path) for path in paths]
+    least = CutCosts(full).least()
+    assert least == (min(size.params for size in sizes), min(size.macs for size in sizes))
+
+
 def test_an_operation_that_alone_connects_is_kept_however_little_it_counts():
     """Stage 2 counts least; without it there is no network."""
     full = full_architecture(5, 64, 8, (4, 6), stage_count=4, encoders=1)

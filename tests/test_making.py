@@ -21,14 +21,26 @@ from slimalign.runtimes.errors import CheckError, UserError
 DEMO = read_recipe(Path(__file__).parent.parent / "recipes" / "demo.toml")
 
 
-@pytest.mark.parametrize("budget", [{"max_gmacs": 0.1}, {"max_params": 10**7}])
-def test_a_budget_that_cuts_nothing_is_refused_before_any_training(
-    tmp_path: Path, budget: dict[str, Any]
+WHOLE = "the whole supernet is within the budget, it has .*; lower max_gmacs"
+NONE = (
+    r"no student meets the budget, every one has at least \d+ parameters and 0\.00\d+ G .*; raise max_gmacs"
+)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"max_gmacs": 0.1}, WHOLE),
+        ({"max_params": 10**7}, WHOLE),
+        ({"max_gmacs": 0.001}, NONE),
+        ({"max_gmacs": 0.01, "max_params": 1000}, NONE),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_before_any_training(
+    tmp_path: Path, budget: dict[str, Any], said: str
 ) -> None:
     recipe = DEMO.model_copy(update={"slim": SlimRecipe(**budget)})
-    with pytest.raises(
-        UserError, match="slim: the whole supernet is within the budget, it has .*; lower max_gmacs"
-    ):
+    with pytest.raises(UserError, match=f"slim: {said}"):
         api.run(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
