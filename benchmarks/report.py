@@ -62,7 +62,7 @@ def _count_text(value: float | None) -> str:
 
 def narrow_table(title: str | None, columns: Mapping[str, bool]) -> Table:
     """An empty table without frames; ``columns`` are text (folded where there is no room) or else numbers."""
-    made = Table(title=title, box=rich.box.SIMPLE, pad_edge=False)
+    made = Table(title=title, box=rich.box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for name, is_text in columns.items():
         if is_text:
             made.add_column(name, overflow="fold")
