@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import cannot_be_written, lock
+from slimalign.runtimes.files import cannot_be_written, lock, write_text
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
 
@@ -135,6 +135,14 @@ class Results:
         )
 
 
+def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
+    """Take the ``stale`` records out of the results file, which may be missing; all others stay as they are."""
+    path = Path(path)
+    if path.is_file():
+        kept = [line for line, record in _lines(path) if not stale(record)]
+        write_text(path, "".join(line + "\n" for line in kept))
+
+
 def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
     """Add ``records`` to the results file, all or none; it and its folder are made where they are missing.
 
@@ -190,17 +198,20 @@ def read(path: str | Path) -> Results:
         raise UserError(f"{path}: a folder; give the results file in it, for a run {path / 'results.jsonl'}")
     if not path.is_file():
         raise UserError(f"{path}: no such results file; make one with 'slimalign bench' or 'slimalign eval'")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    records = [
-        _record(line, f"{path}, line {number}")
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
+    records = [record for _, record in _lines(path)]
     return Results(
         latency=tuple(record for record in records if isinstance(record, Record)),
         accuracy=tuple(record for record in records if isinstance(record, AccuracyRecord)),
         cost=tuple(record for record in records if isinstance(record, CostRecord)),
     )
+
+
+def _lines(path: Path) -> Iterator[tuple[str, AnyRecord]]:
+    """Each line that is not empty, and the record in it."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield line, _record(line, f"{path}, line {number}")
 
 
 def _cut(place: str) -> str:

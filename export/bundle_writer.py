@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.batches import MEAN, STD
+from slimalign.compress.cost import count
 from slimalign.export.formats import Format, format_named
 from slimalign.export.parity import ParityError, ParityReport, compare, torch_heatmaps
 from slimalign.export.subject import ExportSubject
@@ -38,7 +39,8 @@ def write_bundle(
 
     ``parity_crops`` (N, S, S, 3) uint8 RGB are faces cut by the subject's crop rule: the file counts as
     exported once its heatmaps and points on them agree with PyTorch's. ``report`` is told how well they do.
-    Until then it lies in ``folder`` + ``.part``; a file that does not agree ends as ``.failed-parity``.
+    Until then it lies in ``folder`` + ``.part``; a file that does not agree ends as ``.failed-parity``,
+    which the next one that does agree clears away.
 
     Raises ParityError where it does not agree, and UserError where the network, the crops or the place do
     not fit or the format's packages are missing.
@@ -59,6 +61,7 @@ def write_bundle(
         if parity.fault:
             raise ParityError(f"bundle '{subject.name}': {parity.fault}")
         _move(part, folder)
+        shutil.rmtree(_beside(folder, "failed-parity"), ignore_errors=True)
     except ParityError as error:
         failed = _beside(folder, "failed-parity")
         _move(part, failed)
@@ -106,7 +109,7 @@ def _manifest(subject: ExportSubject, kind: Format) -> Manifest:
         stride=subject.stride,
         batch=None,
         files={},
-        cost=dict(subject.cost),
+        cost=count(kind.computed(subject.network), subject.input_size).totals(),
     )
 
 

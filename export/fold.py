@@ -46,8 +46,7 @@ class FoldedSuperNet(HRSuperNet):
         for name, child in network.named_children():
             self.add_module(name, copy.deepcopy(child))
         widths = {level: self.architecture.widths[level] for level in self.architecture.output_levels}
-        self.levels = LevelHead(network.head, widths)
-        del self.head
+        self.add_module("head", LevelHead(network.head, widths))
         self._scales: dict[Operation, float] = {}
         for op, factor in zip(network.architecture.operations, network.factors.tolist(), strict=True):
             transform = self.transforms[operation_key(op)]
@@ -61,7 +60,7 @@ class FoldedSuperNet(HRSuperNet):
         return self._scales[op] * term if op in self._scales else term
 
     def _heatmaps(self, blocks: dict[int, Tensor]) -> Tensor:
-        heatmaps: Tensor = self.levels(blocks)
+        heatmaps: Tensor = self.get_submodule("head")(blocks)
         return heatmaps
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from torch import nn
+
 from slimalign.compress.torch_files import write_network
+from slimalign.export.fold import folded
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.onnx_from_torch import write_onnx
 from slimalign.export.subject import ExportSubject
@@ -19,9 +22,9 @@ from slimalign.runtimes.errors import UserError
 class Format:
     """How a network becomes files.
 
-    ``write`` puts them into a folder and returns their names, the model file first; ``layout`` is that of
-    input and heatmaps, ``tools`` the packages whose versions the bundle records, ``imports`` the modules that
-    writing and checking a file takes.
+    ``write`` puts them into a folder and returns their names, the model file first; ``computed`` is the network
+    as the file computes it, whose cost is the file's. ``layout`` is that of input and heatmaps, ``tools`` the
+    packages whose versions the bundle records, ``imports`` the modules that writing and checking a file takes.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Format:
     tools: tuple[str, ...]
     imports: tuple[str, ...]
     write: Callable[[ExportSubject, Path], tuple[str, ...]]
+    computed: Callable[[nn.Module], nn.Module]
 
 
 def _write_onnx(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
@@ -45,17 +49,26 @@ def _write_torch(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
     return write_network(folder, subject.network)
 
 
+def _itself(network: nn.Module) -> nn.Module:
+    return network
+
+
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format("onnx", "NCHW", ("torch", "onnx"), ("onnx", "onnxscript", "onnxruntime"), _write_onnx),
+        "onnx": Format(
+            "onnx", "NCHW", ("torch", "onnx"), ("onnx", "onnxscript", "onnxruntime"), _write_onnx, folded
+        ),
         "litert": Format(
             "litert",
             "NHWC",
             ("torch", "litert-torch", "litert-converter"),
             ("litert_torch", "ai_edge_litert"),
             _write_litert,
+            folded,
         ),
-        "torch": Format("torch", "NCHW", ("torch", "safetensors"), ("torch", "safetensors"), _write_torch),
+        "torch": Format(
+            "torch", "NCHW", ("torch", "safetensors"), ("torch", "safetensors"), _write_torch, _itself
+        ),
     }
 )
 """Each format by its name; all are float32 and take any batch size."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -13,8 +12,7 @@ class ExportSubject:
     """A network (N, 3, S, S) normalised by ``MEAN`` and ``STD`` -> heatmaps (N, K, S/stride, S/stride).
 
     ``input_size`` is S in pixels, ``box_scale`` the crop rule's, ``scheme`` the landmark scheme's name,
-    ``decoder`` how points are read from the heatmaps; ``cost`` holds params and multiply-adds (``macs``),
-    whole and without the head.
+    ``decoder`` how points are read from the heatmaps.
     """
 
     name: str
@@ -24,4 +22,3 @@ class ExportSubject:
     scheme: str
     decoder: str
     stride: int
-    cost: Mapping[str, int]

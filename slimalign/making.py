@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import nn
@@ -16,7 +17,6 @@ from torch import nn
 from slimalign.chain import Chain, searched
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
-from slimalign.compress.distil import ABLATION
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.recipe import Recipe, SlimRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from
@@ -27,7 +27,7 @@ from slimalign.export.subject import ExportSubject
 from slimalign.exporting import ExportJob, raise_all, write_bundles
 from slimalign.faces import Faces, recipe_faces
 from slimalign.pictures import draw_run
-from slimalign.run_folder import PARITY_CROPS_NAME, WATERFALL_NAME, Claim, claim
+from slimalign.run_folder import PARITY_CROPS_NAME, RUN_NAME, WATERFALL_NAME, Claim, claim
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import CheckError, UserError
@@ -35,6 +35,7 @@ from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.waterfall import (
     BUNDLES,
+    OWN_NAMES,
     PARITY_CROPS,
     STUDENT,
     Waterfall,
@@ -43,11 +44,6 @@ from slimalign.waterfall import (
     subject_of,
     waterfall_of,
 )
-
-OWN_NAMES = frozenset(
-    ["teacher", "supernet", "slimmed", *(f"{row.name}{peer}" for row in ABLATION for peer in ("", "-other"))]
-)
-"""The steps of a run, under whose names its bundles lie."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +137,18 @@ def _check_counts(devices: int, nodes: int) -> None:
 def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> Fabric:
     """The processes of a run; all but the first keep silent."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator="auto",
-        devices=devices,
-        num_nodes=nodes,
-        precision=recipe.precision,
-        # Algorithm 1 trains the factors and the weights in turn, so that some parameters have no gradient.
-        strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
-    )
+    try:
+        fabric = Fabric(
+            accelerator="auto",
+            devices=devices,
+            num_nodes=nodes,
+            precision=recipe.precision,
+            # Algorithm 1 trains the factors and the weights in turn, so that some parameters have no gradient.
+            strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
+        )
+    except MisconfigurationException as error:  # more GPUs than there are
+        reason = " ".join(str(error).split())
+        raise UserError(f"--devices {devices}: {reason}; give fewer") from None
     fabric.launch()
     if not fabric.is_global_zero:
         progress.console.quiet = True
@@ -199,8 +199,12 @@ def export(source: Path, formats: Sequence[str], out: Path | None, progress: Pro
     for format_name in formats:
         format_named(format_name)
     out = Path("exported") / source.resolve().name if out is None else out
+    if out.name == BUNDLES and (out.parent / RUN_NAME).is_file():
+        raise UserError(
+            f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
+        )
     subject = _subject_from(source)
-    jobs = [ExportJob(out, subject, format_name) for format_name in formats]
+    jobs = [ExportJob(out, subject, format_name) for format_name in dict.fromkeys(formats)]
     bundles, failures = write_bundles(jobs, _parity_crops(source, subject), progress)
     raise_all(failures)
     return bundles
@@ -227,7 +231,6 @@ def _subject_from(source: Path) -> ExportSubject:
         scheme=manifest.scheme,
         decoder=manifest.decoder,
         stride=manifest.stride,
-        cost=manifest.cost,
     )
 
 

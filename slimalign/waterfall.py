@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
@@ -14,16 +17,16 @@ from torch import nn
 from slimalign.benchmarks.accuracy import evaluate
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.report import narrow_table, short_count
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append
+from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append, forget
 from slimalign.chain import Chain
-from slimalign.compress.cost import count
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import cut_crops
-from slimalign.compress.distil import Switches
+from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.recipe import Recipe
 from slimalign.compress.validation import NORMALISER
 from slimalign.export.bundle_writer import with_nme
+from slimalign.export.formats import FORMATS
 from slimalign.export.subject import ExportSubject
 from slimalign.exporting import ExportJob, write_bundles
 from slimalign.measuring import bench
@@ -38,6 +41,10 @@ from slimalign.runtimes.timing import Record, cpu_model
 BUNDLES = "bundles"
 STUDENT = Switches().name
 """The student that a run ends with: its bundles are distilled-torch, distilled-onnx and distilled-litert."""
+OWN_NAMES = frozenset(
+    ["teacher", "supernet", "slimmed", *(f"{row.name}{peer}" for row in ABLATION for peer in ("", "-other"))]
+)
+"""The steps of a run, under whose names its bundles lie."""
 
 PARITY_CROPS = 8
 
@@ -106,7 +113,6 @@ def subject_of(recipe: Recipe, name: str, network: nn.Module) -> ExportSubject:
         scheme=recipe.data.scheme,
         decoder=recipe.decoder,
         stride=STRIDE,
-        cost=count(network, recipe.input.size).totals(),
     )
 
 
@@ -118,7 +124,8 @@ def export_steps(
 ) -> tuple[list[Bundle], list[CheckError]]:
     """A PyTorch bundle for each of ``networks`` by name, and ``student`` in the recipe's formats.
 
-    A file that fails its check is left out, so that the others are measured all the same, and told.
+    A file that fails its check is left out, so that the others are measured all the same, and told. Bundles that
+    an earlier training left under the run's own names are removed, with their records, where they are not replaced.
     """
     crops = cut_crops(chain.faces.val[:PARITY_CROPS], chain.rule)
     with replacing(chain.folder / PARITY_CROPS_NAME) as beside:
@@ -130,7 +137,19 @@ def export_steps(
     ]
     subject = subject_of(chain.recipe, STUDENT, student)
     jobs += [ExportJob(parent, subject, format_name) for format_name in chain.recipe.export.formats]
-    return write_bundles(jobs, crops, progress)
+    bundles, failures = write_bundles(jobs, crops, progress)
+    _remove_stale(chain.folder, bundles)
+    return bundles, failures
+
+
+def _remove_stale(folder: Path, bundles: Sequence[Bundle]) -> None:
+    written = {bundle.folder for bundle in bundles}
+    for name, format_name in product(OWN_NAMES, FORMATS):
+        place = folder / BUNDLES / f"{name}-{format_name}"
+        if place not in written:
+            shutil.rmtree(place, ignore_errors=True)
+    kept = {bundle.sha256 for bundle in bundles}
+    forget(folder / RESULTS_NAME, lambda record: record.bundle in OWN_NAMES and record.sha256 not in kept)
 
 
 def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list[Step]:

@@ -62,7 +62,7 @@ def onnx_file(supernet: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def litert_bundle(supernet: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The one conversion of this file, which takes seconds: as a whole bundle."""
-    subject = ExportSubject("small", supernet, SIZE, 1.25, "aflw-19", "local-softmax", 4, {"macs": 1})
+    subject = ExportSubject("small", supernet, SIZE, 1.25, "aflw-19", "local-softmax", 4)
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     return write_bundle(tmp_path_factory.mktemp("litert") / "small", subject, "litert", crops)
 

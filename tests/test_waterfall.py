@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from slimalign.benchmarks.results import append, read
 from slimalign.chain import Chain, Distilled
 from slimalign.compress.distil import Switches
 from slimalign.compress.networks.architecture import full_architecture
@@ -71,6 +72,26 @@ def test_a_file_that_fails_its_check_does_not_keep_the_others_from_being_measure
     assert step.val_nme == pytest.approx(chain.nme(network), abs=0.01)
     crops = np.load(tmp_path / "parity_crops.npy")
     assert (crops.shape, crops.dtype) == ((3, 64, 64, 3), np.uint8)
+
+
+def test_what_an_earlier_training_left_is_not_chosen_among(tmp_path: Path) -> None:
+    chain, network = chain_of(tiny(), tmp_path), small_network()
+    bundles, _ = export_steps(chain, {"teacher": network, "distilled": network}, network, SILENT)
+    measure(chain, bundles, SILENT)
+    own = read(tmp_path / "results.jsonl").cost[0]
+    append(tmp_path / "results.jsonl", [replace(own, bundle="mine", sha256="0" * 64)])
+    other = small_network()
+    torch.nn.init.normal_(other.head.heatmaps.weight, std=2.0)
+    bundles, failures = export_steps(chain, {"distilled": other}, TracedOtherwise().eval(), SILENT)
+    assert len(failures) == 1
+    left = sorted(path.name for path in (tmp_path / "bundles").iterdir())
+    assert left == ["distilled-onnx.failed-parity", "distilled-torch"]
+    assert [record.bundle for record in read(tmp_path / "results.jsonl").cost] == ["mine"]
+    measure(chain, bundles, SILENT)
+    assert [r.bundle for r in read(tmp_path / "results.jsonl").cost] == ["mine", "distilled"]
+    export_steps(chain, {"distilled": other}, other, SILENT)
+    left = sorted(path.name for path in (tmp_path / "bundles").iterdir())
+    assert left == ["distilled-onnx", "distilled-torch"]
 
 
 def test_faces_that_stand_in_for_a_validation_split_are_called_test_faces(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 from command_line.place import FACES, Command, Done, Place
 
 from slimalign.cli import main
-from slimalign.compress.cost import count
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.bundle_writer import write_bundle
@@ -62,9 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         with (data / f"{split}.csv").open("w", newline="") as file:
             csv.writer(file).writerows(rows)
     network = lively(full_architecture(19, SIZE, 12, (6, 10, 14), stage_count=4, encoders=1))
-    subject = ExportSubject(
-        "small [b]", network, SIZE, 1.25, "aflw-19", "local-softmax", 4, count(network, SIZE).totals()
-    )
+    subject = ExportSubject("small [b]", network, SIZE, 1.25, "aflw-19", "local-softmax", 4)
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     for kind in ("onnx", "torch"):
         write_bundle(folder / kind, subject, kind, crops)
