@@ -80,19 +80,11 @@ AXES: Mapping[str, Callable[[Point], float | None]] = MappingProxyType(
 """What a point can be judged by; lower is better in all of them."""
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """The points that no other beats, best first by the first axis, and those that could not be judged."""
-
-    points: tuple[Point, ...]
-    unknown: tuple[Point, ...]
-
-
-def frontier(points: Sequence[Point], axes: Sequence[str]) -> Frontier:
-    """The Pareto frontier of ``points`` over ``axes``, names of AXES.
+def frontier(points: Sequence[Point], axes: Sequence[str]) -> list[Point]:
+    """The points that no other beats over ``axes``, names of AXES; best first by the first axis.
 
     One point beats another if it is as good on every axis and better on one. A point whose value on an
-    axis was not measured is not judged but listed as unknown.
+    axis was not measured cannot be judged and is left out.
     """
     wrong = [axis for axis in axes if axis not in AXES]
     if wrong or not axes:
@@ -102,8 +94,7 @@ def frontier(points: Sequence[Point], axes: Sequence[str]) -> Frontier:
     values = np.array([rows[i] for i in known], dtype=np.float64).reshape(len(known), len(axes))
     unbeaten = [known[i] for i in np.flatnonzero(pareto_mask(values))]
     unbeaten.sort(key=lambda i: tuple(rows[i]))
-    unknown = tuple(point for i, point in enumerate(points) if None in rows[i])
-    return Frontier(tuple(points[i] for i in unbeaten), unknown)
+    return [points[i] for i in unbeaten]
 
 
 def pareto_mask(values: Floats) -> NDArray[np.bool_]:
@@ -127,20 +118,18 @@ def join(
     target: str | None = None,
     batch: int | None = None,
     threads: int | None = None,
-    mixed: bool = False,
 ) -> list[Point]:
     """One point for every bundle, runtime, batch size and thread count; the latest record of each counts.
 
     A bundle without a latency record gives one point too. ``split``, ``protocol``, ``target``, ``batch`` and
     ``threads`` choose among the records; raises UserError where they leave several splits, or bundles that were
-    judged on different faces, or several protocols or targets, whose figures must not be ranked together. ``mixed``
-    lets several protocols and targets pass (the points carry both). Raises UserError too where there is latency,
-    but none at ``batch`` and ``threads``.
+    judged on different faces, or several protocols, targets or processors, whose figures must not be ranked
+    together. Raises UserError too where there is latency, but none at ``batch`` and ``threads``.
     """
     latencies = _chosen_latencies(results.latency, protocol, target)
-    if not mixed:
-        _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
-        _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
+    _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
+    _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
+    _one_of_a_kind((record.cpu for record in latencies), "processors", "keep one results file a machine")
     latencies = _at_setting(latencies, batch, threads)
     accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
     _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")

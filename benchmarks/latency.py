@@ -37,7 +37,7 @@ Opener = Callable[[int], Session]
 Crops = Callable[[CropRule], Image]
 """Gives crops (N, S, S, 3) uint8 RGB, N >= 1, cut by a rule."""
 
-FACES = 64
+FACES = 32
 """Faces that take turns as input, at most: real input varies, and memory is bounded."""
 
 
@@ -70,6 +70,9 @@ def sweep(
             f"batch sizes {list(batches)}: give bundles, thread counts and batch sizes of at least 1"
         )
     inputs = _Inputs(crops, max(batches))
+    for opener in openers:
+        with opener(counts[0]):
+            pass  # the first to open pays for the import of its library, which is no part of ``init_ms``
     with ExitStack() as stack:
         subjects: list[_Subject] = []
         visits = len(combinations) * (protocol.rounds + 1)
@@ -142,7 +145,7 @@ def _record(subject: _Subject, protocol: Protocol, target: str) -> Record:
     manifest = subject.session.manifest
     return Record(
         bundle=manifest.name,
-        sha256=manifest.files[manifest.model],
+        sha256=manifest.sha256,
         runtime=subject.session.runtime,
         precision=manifest.precision,
         batch=subject.batch,

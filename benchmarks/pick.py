@@ -97,13 +97,19 @@ def pick(
 ) -> Choice:
     """The point of least NME within ``limits`` among those of a batch size, thread count and runtime.
 
+    Points that were not timed count too, where neither a runtime nor a limit on latency asks for timing.
     Equal NME, to NME_DIGITS, is decided by latency, then size, then name. Points that lack the NME or a value that
     a limit bounds are left aside. Raises UserError where no point is left to choose from.
     """
-    asked = [p for p in points if batch in (None, p.batch) and threads in (None, p.threads)]
-    asked = [p for p in asked if runtime in (None, p.runtime)]
+    timed = [p for p in points if batch in (None, p.batch) and threads in (None, p.threads)]
+    asked = [p for p in timed if p.batch is not None and runtime in (None, p.runtime)]
+    if runtime is None and limits.max_latency_ms is None:
+        asked += [p for p in points if p.batch is None]
     if not asked:
-        raise UserError(f"no point with {_words(batch, threads, runtime)}; the results hold {_held(points)}")
+        raise UserError(
+            f"no point with {_words(batch, threads, runtime)}; the results hold {_held(points)}, "
+            "measure more with 'slimalign bench'"
+        )
     needed = {"max_nme", *limits.given()}
     judged = [p for p in asked if all(VALUES[name](p) is not None for name in needed)]
     if not judged:

@@ -135,14 +135,12 @@ def _draw_points(axes: Axes, points: Sequence[Point], x: str) -> None:
     for runtime in sorted({p.runtime or "not timed" for p in points}):
         group = [p for p in points if (p.runtime or "not timed") == runtime]
         axes.plot(*_coordinates(group, x), "o", label=runtime, markersize=6)
-    axes.plot(
-        *_coordinates(frontier(points, (x, "nme")).points, x), "-", color="0.3", linewidth=1, label="frontier"
-    )
+    axes.plot(*_coordinates(frontier(points, (x, "nme")), x), "-", color="0.3", linewidth=1, label="frontier")
 
 
 def _write_names(axes: Axes, points: Sequence[Point], x: str) -> None:
     """A name at each place, those on the frontier first; none where another name stands already."""
-    best = {point.sha256 for point in frontier(points, (x, "nme")).points}
+    best = {point.sha256 for point in frontier(points, (x, "nme"))}
     named: list[NDArray[np.float64]] = []
     for group in sorted(_by_place(points, x), key=lambda group: group[0].sha256 not in best):
         ((across,), (up,)) = _coordinates(group[:1], x)

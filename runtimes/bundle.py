@@ -19,6 +19,8 @@ from slimalign.runtimes.schemes import SCHEMES, LandmarkScheme, scheme_named
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
 LAYOUTS = ("NCHW", "NHWC")
+READING = ("input_size", "box_scale", "mean", "std", "scheme", "decoder", "stride")
+"""Entries of the manifest that decide the points beside the model file."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,15 @@ class Manifest:
         return CropRule(self.input_size, self.box_scale)
 
     @property
+    def sha256(self) -> str:
+        """The hash that keys results: of the model file, and of all by which a photo becomes its input and heatmaps
+        become points. Another decoder or crop makes another NME of the same model file.
+        """
+        reading = {name: getattr(self, name) for name in READING}
+        key = json.dumps([self.files[self.model], reading], sort_keys=True)
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    @property
     def landmark_scheme(self) -> LandmarkScheme:
         """The scheme whose points the heatmaps stand for."""
         return scheme_named(self.scheme)
@@ -82,8 +93,8 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
-        """The hash that keys this bundle's results: that of its model file."""
-        return self.manifest.files[self.manifest.model]
+        """The hash that keys this bundle's results."""
+        return self.manifest.sha256
 
 
 def read_bundle(folder: str | Path) -> Bundle:

@@ -36,9 +36,10 @@ class CropRule:
         """The 2x3 matrix that takes image pixels to crop pixels; ``box`` is x0, y0, x1, y1."""
         x0, y0, x1, y1 = (float(value) for value in box)
         side = self.box_scale * max(x1 - x0, y1 - y0)
-        if not (np.isfinite(side) and side > 0):
+        scale = self.size / side if side > 0 else np.nan
+        # The side of a box can be so small that its inverse overflows.
+        if not (np.isfinite(side) and np.isfinite(scale)):
             raise UserError(f"box {x0:g},{y0:g},{x1:g},{y1:g}: x1 > x0 and y1 > y0 are needed")
-        scale = self.size / side
         offset = self.size / 2 - 0.5
         return np.array(
             [

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import cannot_be_written, replacing
+from slimalign.runtimes.files import check_writable, replacing
 from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]
@@ -82,11 +81,7 @@ def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 4) -> Image:
 def check_image_path(path: Path) -> None:
     """Raise UserError where ``write_image`` would not know the format or could not write into the folder."""
     _check_ending(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise UserError(f"{path}: {cannot_be_written(error)}") from None
+    check_writable(path)
 
 
 def _check_ending(path: Path) -> None:

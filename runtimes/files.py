@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from slimalign.runtimes.errors import UserError
@@ -38,6 +39,21 @@ def replacing(path: Path, kept: str = "the old file is kept") -> Iterator[Path]:
 def cannot_be_written(error: OSError) -> str:
     """What users are told about a file, after its name, where ``error`` came of writing it."""
     return f"cannot be written ({error.strerror or error}); free some space or mend its rights"
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError where ``path`` could not be written, before the work that makes what goes there.
+
+    Its folder is made where it is missing.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            path.open("r+b").close()
+        else:
+            TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"{path}: {cannot_be_written(error)}") from None
 
 
 def write_text(path: Path, text: str) -> None:

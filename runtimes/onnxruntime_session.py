@@ -26,6 +26,7 @@ class OnnxRuntimeSession:
     def __init__(self, bundle: Bundle, threads: int | None = None):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
+        self._path = bundle.model_path
         self._session = _open(bundle, self.threads)
         self._input = _only(bundle, "inputs", self._session.get_inputs()).name
         _only(bundle, "outputs", self._session.get_outputs())
@@ -33,9 +34,20 @@ class OnnxRuntimeSession:
     def run(self, inputs: Float32) -> Float32:
         """Raw heatmaps of normalised ``inputs``, see Session."""
         check_batch(inputs, self.manifest)
-        (heatmaps,) = self._session.run(None, {self._input: inputs})
+        (heatmaps,) = self._heatmaps(inputs)
         result: Float32 = np.asarray(heatmaps, dtype=np.float32)
         return result
+
+    def _heatmaps(self, inputs: Float32) -> Any:
+        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+        try:
+            return self._session.run(None, {self._input: inputs})
+        except (ort_errors.InvalidArgument, ort_errors.Fail, ort_errors.RuntimeException) as error:
+            raise UserError(
+                f"{self._path}: ONNX Runtime cannot run it on input of shape {inputs.shape}"
+                f" ({str(error).splitlines()[0]}); export it again"
+            ) from error
 
     def __enter__(self) -> OnnxRuntimeSession:
         return self

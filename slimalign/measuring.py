@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.frontier import Point, join
-from slimalign.benchmarks.latency import crops_of, sweep
+from slimalign.benchmarks.latency import FACES, crops_of, sweep
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.compress.data.drawn import drawn_samples
@@ -27,15 +27,13 @@ from slimalign.faces import read_split
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import write_text
+from slimalign.runtimes.files import check_writable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.session import Session
 from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
 
 Floats = NDArray[np.floating]
-
-LATENCY_FACES = 32
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,8 @@ def eval_bundle(
         raise UserError(f"normaliser '{normaliser}' is unknown; choose one of {', '.join(NORMALISERS)}")
     if not (math.isfinite(threshold) and threshold > 0):
         raise UserError(f"threshold {threshold:g}; give an NME in percent above 0")
+    if results is not None:
+        check_writable(results)
     scheme = bundle.manifest.landmark_scheme
     samples = read_split(format_name, scheme, data, split, skip_bad, progress)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
@@ -178,14 +178,16 @@ def bench(
     """
     if not bundles:
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
-    faces = samples or drawn_samples(LATENCY_FACES, bundles[0].manifest.landmark_scheme, seed=0)
+    if results is not None:
+        check_writable(results)
+    faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
     openers: list[Callable[[int], Session]] = [partial(open_bundle, bundle) for bundle in bundles]
     records = sweep(
         openers,
         batches,
         threads,
-        crops_of(faces[:LATENCY_FACES]),
+        crops_of(faces),
         REFERENCE if reference else DRAFT,
         progress=lambda done, total: progress.update(task, completed=done, total=total),
     )

@@ -1,1 +1,1 @@
-"""Device profiles and connections."""
+"""The place of device profiles and of ways to reach devices, which are to come."""

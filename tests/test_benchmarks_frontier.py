@@ -166,11 +166,10 @@ def point(name: str, ms: float | None, nme: float | None, **changes: object) -> 
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_a_frontier_is_sorted_and_says_what_is_unknown() -> None:
+def test_a_frontier_is_sorted_and_leaves_out_what_is_unknown() -> None:
     points = [point("slow", 9, 3), point("fast", 1, 5), point("beaten", 9, 4), point("untested", 1, None)]
     found = frontier(points, ("latency", "nme"))
-    assert [p.bundle for p in found.points] == ["fast", "slow"]
-    assert [p.bundle for p in found.unknown] == ["untested"]
+    assert [p.bundle for p in found] == ["fast", "slow"]
     with pytest.raises(UserError, match="axes speed: choose from latency"):
         frontier(points, ("speed",))
 
@@ -179,7 +178,7 @@ def test_more_throughput_is_better() -> None:
     # 1 face in 2 ms is 500 a second, 8 faces in 8 ms are 1000 a second.
     points = [point("one", 2, 3), point("eight", 8, 3, batch=8)]
     assert [p.throughput for p in points] == [500.0, 1000.0]
-    assert [p.bundle for p in frontier(points, ("throughput", "nme")).points] == ["eight"]
+    assert [p.bundle for p in frontier(points, ("throughput", "nme"))] == ["eight"]
 
 
 def test_records_are_joined_by_the_file_they_measure() -> None:
@@ -202,9 +201,11 @@ def test_figures_that_do_not_compare_are_not_joined() -> None:
     with pytest.raises(UserError, match=r"several protocols \(kernel-1-draft, kernel-1-reference\)"):
         join(results, split="test")
     with pytest.raises(UserError, match=r"several splits \(test, train\)"):
-        join(results, mixed=True)
+        join(results, protocol="kernel-1-draft")
     assert [p.nme for p in join(results, split="train", protocol="kernel-1-draft")] == [9.0]
-    assert len(join(results, split="test", mixed=True)) == 2
+    elsewhere = Results((latency("a"), replace(latency("b"), cpu="Cortex-A72")))
+    with pytest.raises(UserError, match=r"several processors \(.*Cortex-A72.*one results file a machine"):
+        join(elsewhere)
 
 
 def test_accuracy_on_other_faces_under_the_same_name_is_not_joined() -> None:
@@ -379,7 +380,7 @@ def test_what_rounding_alone_tells_apart_is_judged_by_its_latency() -> None:
     choice = pick([slow, fast, other], Limits(max_latency_ms=9))
     assert (choice.point, choice.runner_up) == (fast, slow)
     assert choice.relaxations == ()
-    assert frontier([slow, fast, other], ("latency", "nme")).points == (other, fast)
+    assert frontier([slow, fast, other], ("latency", "nme")) == [other, fast]
 
 
 def test_a_picture_shows_points_and_what_it_left_out(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from slimalign.runtimes.errors import CheckError
 from slimalign.showing import print_json, say
 
 if TYPE_CHECKING:
+    from slimalign.benchmarks.frontier import Point
     from slimalign.benchmarks.pick import Choice
 
 
@@ -68,13 +69,17 @@ def _show(choice: Choice) -> None:
     else:
         chosen = [point for point in (choice.point, choice.runner_up) if point is not None]
         say(table(chosen))
-        say(f"The choice is {chosen[0].bundle} on {chosen[0].runtime}, by the NME on {chosen[0].split}")
+        say(f"The choice is {_named(chosen[0])}, by the NME on {chosen[0].split}")
     for relaxation in choice.relaxations:
         raised = " ".join(
             f"{_option(name)} {_rounded_up(value)}" for name, value in relaxation.limits.items()
         )
         point = relaxation.point
-        say(f"raise {raised}: then {point.bundle} on {point.runtime} fits, NME {point.nme:.2f} %")
+        say(f"raise {raised}: then {_named(point)} fits, NME {point.nme:.2f} %")
+
+
+def _named(point: Point) -> str:
+    return point.bundle if point.runtime is None else f"{point.bundle} on {point.runtime}"
 
 
 def _option(limit: str) -> str:

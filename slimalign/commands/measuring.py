@@ -71,7 +71,11 @@ def evaluate(
     AFLW's convention: `--normaliser box --threshold 7`
     """
     from slimalign import api
+    from slimalign.measuring import write_ced
+    from slimalign.runtimes.files import check_writable
 
+    if ced is not None:
+        check_writable(ced)
     with shown_progress() as progress:
         found = api.evaluate(
             bundle,
@@ -85,8 +89,6 @@ def evaluate(
             progress=progress,
         )
     if ced is not None:
-        from slimalign.measuring import write_ced
-
         write_ced(ced, found[normaliser])
     if as_json:
         print_json(found[normaliser].to_dict())
@@ -116,8 +118,8 @@ def bench(
     with shown_progress() as progress:
         records = api.bench(
             bundles,
-            [_whole("--batch", text) for text in batch.split(",")],
-            [None if text == "all" else _whole("--threads", text) for text in threads.split(",")],
+            [_whole("--batch", text) for text in _parts(batch)],
+            [None if text == "all" else _whole("--threads", text) for text in _parts(threads)],
             data=data,
             split=split,
             data_format=data_format,
@@ -136,6 +138,10 @@ def bench(
             f"p50 {figures['p50_ms']:8.2f} ms  p90 {figures['p90_ms']:8.2f} ms  "
             f"{1000 * record.batch / record.p50_ms:7.1f} faces/s  ({record.protocol})"
         )
+
+
+def _parts(listed: str) -> list[str]:
+    return [part.strip() for part in listed.split(",")]
 
 
 def _whole(option: str, text: str) -> int:

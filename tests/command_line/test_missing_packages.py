@@ -90,6 +90,22 @@ def test_without_any_extra_each_command_names_the_one_it_needs(place: Place, tmp
     assert [status for status, _ in endings(list(EXTRAS), free, tmp_path)] == [0] * len(free)
 
 
+def test_one_inference_library_is_all_that_measuring_and_predicting_take(
+    place: Place, tmp_path: Path
+) -> None:
+    faces = ["--data", str(place.data), "--data-format", "folder"]
+    onnx, photo = str(place.onnx), [str(place.data / "0.png"), "--box", boxed(0)]
+    commands = [
+        ["eval", onnx, *faces, "--split", "val"],
+        ["bench", onnx, *faces, "--batch", "1", "--threads", "1"],
+        ["predict", *photo, "--bundle", onnx],
+        ["pick", "results.jsonl"],
+        ["profile", onnx],
+    ]
+    blocked = [package for package in EXTRAS if package != "onnxruntime"]
+    assert endings(blocked, commands, tmp_path) == [(0, "")] * len(commands)
+
+
 @pytest.mark.parametrize(
     ("package", "command"),
     [
