@@ -43,6 +43,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_tensors(path, tensors, {"checkpoint": json.dumps(described)})
 
 
+def non_finite(checkpoint: Checkpoint) -> str | None:
+    """The name of the first tensor that holds NaN or infinite values; None where all are finite."""
+    for name, tensor in checkpoint.weights.items():
+        if not torch.isfinite(tensor).all():
+            return name
+    for state in checkpoint.optimizers:
+        for values in state["state"].values():
+            for key, value in values.items():
+                if not torch.isfinite(value).all():
+                    return f"the optimiser's {key}"
+    return None
+
+
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: float(value) if isinstance(value, Tensor) else value for key, value in group.items()}
 

@@ -22,6 +22,7 @@ from slimalign.compress.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
     load_weights,
+    non_finite,
     read_checkpoint,
     save_checkpoint,
 )
@@ -102,8 +103,8 @@ class Trainer:
         optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay)
         return cast(Optimizer, self.fabric.setup_optimizers(optimizer))
 
-    def run(self, stage: Stage) -> list[dict[str, float]]:
-        """Train ``stage`` to its end; the history holds one row of figures an epoch."""
+    def run(self, stage: Stage) -> None:
+        """Train ``stage`` to its end; all processes end with the same weights."""
         self._check_batch(stage)
         path = self.folder / stage.name / CHECKPOINT_NAME
         history, first = self._restore(stage, path)
@@ -114,16 +115,18 @@ class Trainer:
             row = {"epoch": float(epoch + 1)}
             for one in stage.passes:
                 row[f"{one.name}_loss"] = self._one_pass(
-                    stage, one, epoch, lambda: self.progress.advance(task)
+                    stage, path, one, epoch, lambda: self.progress.advance(task)
                 )
-            row |= _validated(stage)
-            _refuse_non_finite(stage, row)
+            row |= _validated(stage, path)
+            _refuse_non_finite(stage, path, row)
             row["seconds"] = round(time.monotonic() - began, 2)
             history.append(row)
             self._save(stage, path, epoch + 1, history)
             self._log(stage, row)
         self.progress.remove_task(task)
-        return history
+        if self.fabric.world_size > 1:
+            # Each has running statistics of its own until the next forward pass; the checkpoint's are the first one's.
+            self._restore(stage, path)
 
     def _check_batch(self, stage: Stage) -> None:
         needed = stage.batch * self.fabric.world_size
@@ -150,7 +153,9 @@ class Trainer:
             self.progress.console.print(f"{stage.name}: goes on after epoch {saved.epoch} of {stage.epochs}")
         return saved.history, saved.epoch
 
-    def _one_pass(self, stage: Stage, one: TrainingPass, epoch: int, advance: Callable[[], None]) -> float:
+    def _one_pass(
+        self, stage: Stage, path: Path, one: TrainingPass, epoch: int, advance: Callable[[], None]
+    ) -> float:
         """Train over the whole set once; the mean loss."""
         stage.network.train()
         for parameter in stage.network.parameters():
@@ -171,14 +176,18 @@ class Trainer:
             one.optimizer.zero_grad()
             total += loss.detach()
             if step % CHECK_EVERY == 0:
-                _refuse_non_finite(stage, {f"{one.name}_loss": float(total)})
+                _refuse_non_finite(stage, path, {f"{one.name}_loss": float(total)})
             advance()
         return float(total) / steps
 
     def _save(self, stage: Stage, path: Path, epoch: int, history: list[dict[str, float]]) -> None:
         if self.fabric.is_global_zero:
             states = [one.optimizer.state_dict() for one in stage.passes]
-            save_checkpoint(path, Checkpoint(epoch, stage.network.state_dict(), states, history))
+            checkpoint = Checkpoint(epoch, stage.network.state_dict(), states, history)
+            # A statistic may overflow before the loss does, and nobody could go on from there.
+            if bad := non_finite(checkpoint):
+                raise _stopped(stage, path, f"{bad} became NaN or infinite")
+            save_checkpoint(path, checkpoint)
             _write_csv(path.with_name("log.csv"), history)
         self.fabric.barrier()
 
@@ -212,24 +221,24 @@ def learning_rate(schedule: Schedule, epoch: float, epochs: int) -> float:
     return schedule.peak * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def _validated(stage: Stage) -> dict[str, float]:
+def _validated(stage: Stage, path: Path) -> dict[str, float]:
     """The stage's figures; a network so broken that it has none stops the training as a bad loss does."""
     try:
         return stage.validate()
     except NonFiniteError as error:
-        raise _stopped(stage, str(error)) from None
+        raise _stopped(stage, path, str(error)) from None
 
 
-def _refuse_non_finite(stage: Stage, row: dict[str, float]) -> None:
+def _refuse_non_finite(stage: Stage, path: Path, row: dict[str, float]) -> None:
     for name, value in row.items():
         if not math.isfinite(value):
-            raise _stopped(stage, f"{name} became {value}")
+            raise _stopped(stage, path, f"{name} became {value}")
 
 
-def _stopped(stage: Stage, fault: str) -> UserError:
+def _stopped(stage: Stage, path: Path, fault: str) -> UserError:
+    kept = "the last good checkpoint is kept" if path.exists() else "no epoch was finished"
     return UserError(
-        f"{stage.name}: {fault}; the last good checkpoint is kept, "
-        "lower its learning rate in the recipe and run again with --retrain"
+        f"{stage.name}: {fault}; {kept}, lower its learning rate in the recipe and run again with --retrain"
     )
 
 

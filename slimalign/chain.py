@@ -21,7 +21,7 @@ from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.distil import ABLATION, Switches, distil
 from slimalign.compress.importance import importances_of
 from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
-from slimalign.compress.networks.architecture import STRIDE, Architecture, Operation
+from slimalign.compress.networks.architecture import STRIDE, Architecture, Operation, read_architecture
 from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 from slimalign.compress.recipe import BaselineRecipe, Recipe
@@ -31,7 +31,7 @@ from slimalign.compress.supervised import train_supervised
 from slimalign.compress.training import Trainer
 from slimalign.compress.validation import ValidationFaces
 from slimalign.faces import Faces
-from slimalign.run_folder import recipe_of
+from slimalign.run_folder import ARCHITECTURE_NAME, IMPORTANCES_NAME, recipe_of
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
@@ -39,8 +39,6 @@ from slimalign.runtimes.schemes import scheme_named
 
 Built = TypeVar("Built", bound=nn.Module)
 
-ARCHITECTURE_NAME = "architecture.json"
-IMPORTANCES_NAME = "importances.json"
 IMPORTANCE_BATCHES = 4
 """Batches of training faces on which the contributions of operations are measured."""
 
@@ -71,7 +69,9 @@ class Chain:
         self.fabric = fabric
         self._progress = progress
         self.rule = CropRule(recipe.input.size, recipe.input.box_scale)
-        self._validation = ValidationFaces(faces.val, self.rule, faces.scheme, recipe.decoder)
+        self._validation = ValidationFaces(
+            faces.val, self.rule, faces.scheme, recipe.data.normaliser, recipe.decoder
+        )
         faces_in_training = self._training_faces()
         self._trainer = Trainer(
             fabric, faces_in_training, folder, recipe.seed, progress, recipe.batch_norm_momentum
@@ -117,20 +117,28 @@ class Chain:
     def student(self, supernet: HRSuperNet) -> HRSuperNet:
         """The dense student that is left of the supernet.
 
-        Its architecture is saved in the run folder, and so are the importances that decided it.
+        It is cut once, by one process: importances that were measured again elsewhere might differ in a last digit
+        and decide otherwise at the budget's edge. The architecture is kept in the run folder, and so are the
+        importances that decided it.
         """
-        importances = self._importances(supernet)
-        architecture = slimmed_architecture(supernet.architecture, importances, self.recipe.slim)
+        path = self.folder / ARCHITECTURE_NAME
+        with self.fabric.rank_zero_first():
+            if not path.is_file():
+                write_text(path, self._cut(supernet).model_dump_json(indent=1) + "\n")
+        architecture = read_architecture(path)
         cost = architecture_cost(architecture)
         self._progress.console.print(
             f"slimmed: {len(architecture.operations)} of {len(supernet.architecture.operations)} operations kept, "
             f"{cost.params:,} parameters, {cost.macs:,} multiply-adds"
         )
-        if self.fabric.is_global_zero:
-            write_text(self.folder / ARCHITECTURE_NAME, architecture.model_dump_json(indent=1) + "\n")
-            by_key = {operation_key(op): importance for op, importance in importances.items()}
-            write_text(self.folder / IMPORTANCES_NAME, json.dumps(by_key, indent=1) + "\n")
         return student_from(supernet, architecture).to(self.fabric.device)
+
+    def _cut(self, supernet: HRSuperNet) -> Architecture:
+        importances = self._importances(supernet)
+        # Kept first: where this recipe's cut is refused, ``slim`` may still try another one.
+        by_key = {operation_key(op): importance for op, importance in importances.items()}
+        write_text(self.folder / IMPORTANCES_NAME, json.dumps(by_key, indent=1) + "\n")
+        return slimmed_architecture(supernet.architecture, importances, self.recipe.slim)
 
     def _importances(self, supernet: HRSuperNet) -> dict[Operation, float]:
         rng = seeded(self.recipe.seed, "importances")
@@ -195,7 +203,8 @@ def searched(folder: Path) -> Searched:
     """The outcome of a run's search; raises UserError where the run has not come so far."""
     recipe, weights = recipe_of(folder), folder / "supernet" / CHECKPOINT_NAME
     saved, path = read_checkpoint(weights), folder / IMPORTANCES_NAME
-    if saved is None or saved.epoch < recipe.search.epochs or not path.is_file():
+    # Importances are measured when the search is done; those of an earlier one go with its checkpoint.
+    if saved is None or not path.is_file():
         raise UserError(f"{folder}: its search is not finished; run the recipe again first")
     scheme = scheme_named(recipe.data.scheme)
     network = HRSuperNet(recipe.search.supernet(scheme.count, recipe.input.size))

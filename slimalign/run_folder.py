@@ -22,19 +22,30 @@ RESULTS_NAME = "results.jsonl"
 WATERFALL_NAME = "waterfall.json"
 PARITY_CROPS_NAME = "parity_crops.npy"
 """Real crops (N, S, S, 3) uint8, kept so that later exports are checked on them too."""
+ARCHITECTURE_NAME = "architecture.json"
+IMPORTANCES_NAME = "importances.json"
 OUTCOMES = (WATERFALL_NAME, PARITY_CROPS_NAME)
 """What a finished run has; a run one of whose stages is trained anew is not finished."""
 
+CUT = "cut"
+"""The stage between search and distillation, which trains nothing: what it makes are two files."""
+CUT_FILES = (ARCHITECTURE_NAME, IMPORTANCES_NAME)
 EVERY_STAGE = ("*",)
 STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "name": (),
+        "decoder": (),
         "export": (),
+        # What is in the splits, the faces say.
+        "data.drawn": (),
+        "data.normaliser": (),
+        "data.val": (),
         "data.test": (),
+        "faces.val": (),
         "faces.test": (),
         "teacher": ("teacher", "distilled*"),
-        "search": ("supernet", "fine-tuned", "distilled*", "baseline-*"),
-        "slim": ("fine-tuned", "distilled*", "baseline-*"),
+        "search": ("supernet", CUT, "fine-tuned", "distilled*", "baseline-*"),
+        "slim": (CUT, "fine-tuned", "distilled*", "baseline-*"),
         "distil": ("fine-tuned", "distilled*"),
         "distil.ablation": (),
         "baseline": ("baseline-*",),
@@ -46,11 +57,15 @@ STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Claim:
-    """A run folder that may be used: ``run.json``'s new text, and the stages that have to be trained anew."""
+    """A run folder that may be used: ``run.json``'s new text, and the stages that have to be trained anew.
+
+    ``recut`` says that the student has to be cut anew.
+    """
 
     folder: Path
     text: str
     stale: list[Path]
+    recut: bool
 
     def take(self) -> None:
         """Make the folder the run's: what was made by entries that have changed since is removed."""
@@ -60,6 +75,9 @@ class Claim:
         for stage in self.stale:
             shutil.rmtree(self.folder / TENSORBOARD / stage.name, ignore_errors=True)
             shutil.rmtree(stage)
+        if self.recut:
+            for name in CUT_FILES:
+                (self.folder / name).unlink(missing_ok=True)
         write_text(self.folder / RUN_NAME, self.text)
 
 
@@ -72,11 +90,12 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
     """
     path = folder / RUN_NAME
     new = {**recipe.model_dump(mode="json"), "faces": faces.fingerprint()}
-    stale = []
+    stale, recut = [], True
     if path.exists():
         old = _read_run(path)
         changed = _changed_entries(old, new)
-        stale = _trained(folder, {stage for entry in changed for stage in _stages_of(entry)})
+        stages = {stage for entry in changed for stage in _stages_of(entry)}
+        stale, recut = _trained(folder, stages), not stages.isdisjoint({CUT, *EVERY_STAGE})
         if stale and old["name"] != new["name"]:
             raise UserError(f"{folder}: is the run of recipe '{old['name']}'; give a new folder with --out")
         if stale and not retrain:
@@ -87,7 +106,7 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
             )
     elif _trained(folder, EVERY_STAGE):
         raise UserError(f"{folder}: holds checkpoints but no {RUN_NAME}; give a new folder with --out")
-    return Claim(folder, json.dumps(new, indent=1) + "\n", stale)
+    return Claim(folder, json.dumps(new, indent=1) + "\n", stale, recut)
 
 
 def recipe_of(folder: Path) -> Recipe:

@@ -6,16 +6,18 @@ import torch
 from lightning_fabric import Fabric
 from rich.progress import Progress
 
-from slimalign.compress.batches import TrainingFaces
+from slimalign.compress.batches import TrainingFaces, seeded
+from slimalign.compress.checkpoint import read_checkpoint
 from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.distil import ABLATION, Switches, TripleLoss, distil
 from slimalign.compress.losses import MseLoss, SoftmaxLoss
+from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.hrnet import HRNet
-from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.networks.supernet import HRSuperNet, weights_of
 from slimalign.compress.recipe import AugmentRecipe, DistilRecipe, Schedule, SearchRecipe
 from slimalign.compress.search import search
-from slimalign.compress.training import Trainer
+from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
@@ -75,7 +77,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def validation():
-    return ValidationFaces(drawn_samples(2, AFLW, 9, 64), CropRule(64), AFLW, "local-softmax")
+    return ValidationFaces(drawn_samples(2, AFLW, 9, 64), CropRule(64), AFLW, "inter-ocular", "local-softmax")
 
 
 def trainer(faces, folder):
@@ -109,6 +111,74 @@ def test_algorithm_1_trains_factors_and_weights_in_turn(
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
     search(trainer(faces, tmp_path), supernet, recipe, SoftmaxLoss(4, 1.0), validation)
     assert changes == [(True, False)] * 2 + [(False, True)] * 2
+
+
+class Watching(Trainer):
+    """Trains nothing and keeps the stage that it was given."""
+
+    def run(self, stage):
+        self.stage = stage
+
+
+def test_the_search_minimises_equation_2(small_architecture, faces, validation, tmp_path):
+    """mean over N, M of MSE(P, G) + lambda sum |a|, in both passes of an epoch."""
+    supernet = HRSuperNet(small_architecture)
+    watching = Watching(Fabric(accelerator="cpu", devices=1), faces, tmp_path, 0, Progress(disable=True), 0.1)
+    recipe = SearchRecipe(
+        epochs=1, batch=8, learning_rate=SCHEDULE, factor_learning_rate=1e-2, sparsity=0.3, initial_factor=0.5
+    )
+    search(watching, supernet, recipe, MseLoss(4, 1.5), validation)
+    with torch.no_grad():
+        supernet.factors.copy_(torch.linspace(-1, 1, len(supernet.factors)))
+    supernet.eval()  # batch statistics would be other ones at each pass
+    batch = next(iter(faces.batches(8, seeded(0))))
+    heatmaps = supernet(batch.images).detach().numpy()
+    y, x = np.mgrid[:16, :16]
+    squares = []
+    for face, points in enumerate(batch.points.numpy() / 4 - 0.375):
+        for landmark, (px, py) in enumerate(points):
+            gaussian = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 1.5**2))
+            squares.append(np.mean((heatmaps[face, landmark] - gaussian) ** 2))
+    expected = np.mean(squares) + 0.3 * np.abs(supernet.factors.detach().numpy()).sum()
+    for one in watching.stage.passes:
+        found = one.batch_loss(batch, seeded(0)).item()
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert [one.name for one in watching.stage.passes] == ["factors", "weights"]
+
+
+def broken_in_its_second_epoch(faces, folder, spoil):
+    """A stage whose second epoch is spoiled: what it says, and what it leaves."""
+    network = HRSuperNet(full_architecture(19, 64, 8, (6, 10), stage_count=3, encoders=1))
+    one, path = trainer(faces, folder), folder / "spoiled" / "checkpoint.safetensors"
+    module, weights = one.set_up(network), weights_of(network)
+
+    def batch_loss(batch, _):
+        loss = SoftmaxLoss(4, 1.0)(module(batch.images), batch.points)
+        return spoil(network, loss) if path.exists() else loss
+
+    train = TrainingPass("train", batch_loss, one.adam(weights), weights, SCHEDULE)
+    with pytest.raises(UserError) as error:
+        one.run(Stage("spoiled", "spoiled", network, [train], 3, 8, lambda: {"val_nme": 1.0}))
+    return str(error.value), read_checkpoint(path)
+
+
+def overflowing(network, loss):
+    network.stem[1].running_var.data.fill_(torch.inf)  # past autograd, which keeps watch over it
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda _, loss: loss * torch.nan, "train_loss became nan"),
+        (overflowing, "stem.1.running_var became NaN or infinite"),
+    ],
+)
+def test_what_is_no_longer_finite_keeps_the_last_good_checkpoint(faces, tmp_path, spoil, fault):
+    said, kept = broken_in_its_second_epoch(faces, tmp_path, spoil)
+    assert said.startswith(f"spoiled: {fault}; the last good checkpoint is kept, lower its learning rate")
+    assert kept.epoch == 1
+    assert all(torch.isfinite(tensor).all() for tensor in kept.weights.values())
 
 
 def test_a_heavy_l1_drives_the_factors_down(small_architecture, faces, validation, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from slimalign.runtimes.schemes import W300
 
 STAGES = ("baseline-found", "distilled", "distilled-teacher", "fine-tuned", "supernet", "teacher")
 OUTCOMES = ("waterfall.json", "parity_crops.npy")
+CUT_FILES = ("architecture.json", "importances.json")
 FACE, OTHER = drawn_samples(2, W300, 0, 64)
 FACES = Faces(W300, [FACE], [FACE], [FACE])
 CPU_RECIPE = read_recipe(Path(__file__).parent.parent / "recipes" / "faces300w_cpu.toml")
@@ -44,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
         (run / stage).mkdir()
         (run / stage / "checkpoint.safetensors").touch()
         (run / "tensorboard" / stage).mkdir(parents=True)
-    for name in (*OUTCOMES, "results.jsonl"):
+    for name in (*OUTCOMES, *CUT_FILES, "results.jsonl"):
         (run / name).touch()
     return run
 
@@ -106,13 +108,41 @@ def test_what_hangs_on_a_changed_entry_is_trained_anew_only_when_asked(
         changed(distil={"ablation": False}),
         changed(baseline={"count": 5}),
         changed(export={"formats": ["onnx"]}),
+        changed(data={"drawn": {"test": 3}, "normaliser": "diagonal"}),
         CPU_RECIPE.model_copy(update={"name": "renamed"}),
+        CPU_RECIPE.model_copy(update={"decoder": "argmax-quarter"}),
     ],
 )
 def test_what_no_training_hangs_on_may_change(folder: Path, recipe: Recipe) -> None:
     claim_folder(folder, recipe, FACES)
     assert stages(folder) == set(STAGES)
     assert is_finished(folder)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "recut"),
+    [
+        (changed(search={"sparsity": 0.5}), True),
+        (changed(slim={"max_gmacs": 0.2}), True),
+        (changed(augment={"colour": 0.5}), True),
+        (changed(teacher={"epochs": 3}), False),
+        (changed(distil={"epochs": 3}), False),
+        (CPU_RECIPE, False),
+    ],
+)
+def test_the_cut_is_kept_until_what_decides_it_changes(folder: Path, recipe: Recipe, recut: bool) -> None:
+    claim_folder(folder, recipe, FACES, retrain=True)
+    assert [(folder / name).exists() for name in CUT_FILES] == [not recut] * 2
+
+
+def test_a_cut_that_no_training_has_used_yet_is_made_anew_without_asking(folder: Path) -> None:
+    for stage in STAGES:
+        if stage not in ("teacher", "supernet"):
+            shutil.rmtree(folder / stage)
+            shutil.rmtree(folder / "tensorboard" / stage)
+    claim_folder(folder, changed(slim={"max_gmacs": 0.2}), FACES)
+    assert stages(folder) == {"teacher", "supernet"}
+    assert not any((folder / name).exists() for name in CUT_FILES)
 
 
 def test_another_recipes_run_is_refused_even_to_be_trained_anew(folder: Path) -> None:

@@ -37,7 +37,7 @@ def run(
         bool, typer.Option("--retrain", help="Train stages anew whose part of the recipe has changed.")
     ] = False,
     devices: Annotated[int, typer.Option(help="Processes or GPUs of a machine to train on.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines to train on.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines to train on; they share the run folder.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Train, search, slim, distil, export and measure by a recipe; run it again to go on after a break.
