@@ -49,10 +49,15 @@ class CutCosts:
 
     def least(self) -> Size:
         """The least parameters and the least multiply-adds that any cut has; not all cuts with one have the other."""
-        return Size(self._cheapest_path(0), self._cheapest_path(1))
+        fewest, quickest = (self.of(self.full.keeping(path)) for path in self.cheapest_paths())
+        return Size(fewest.params, quickest.macs)
 
-    def _cheapest_path(self, which: int) -> int:
-        """The cost (``which`` entry of Size) of the cheapest single path from the input to the head."""
+    def cheapest_paths(self) -> tuple[tuple[Operation, ...], ...]:
+        """The single paths from the input to the head of fewest parameters, and of fewest multiply-adds."""
+        return tuple(self._cheapest_path(which) for which in range(len(Size._fields)))
+
+    def _cheapest_path(self, which: int) -> tuple[Operation, ...]:
+        """The path of least cost, by the entry ``which`` of Size."""
 
         def cost(path: tuple[Operation, ...]) -> int:
             parts = [f"transforms.{operation_key(op)}" for op in path]
@@ -67,7 +72,7 @@ class CutCosts:
                 )
                 for target, sources in stage.items()
             }
-        return min(self.of(self.full.keeping(path))[which] for path in paths.values())
+        return min(paths.values(), key=lambda path: self.of(self.full.keeping(path))[which])
 
     def _hidden_layer(self, cut: Architecture) -> Size:
         """The head's first layer: its inputs are the channels of the levels that are left."""
@@ -117,23 +122,25 @@ def check_budget(full: Architecture, recipe: SlimRecipe) -> None:
             f"{whole.macs / 1e9:.4f} G multiply-adds; lower max_gmacs or max_params"
         )
     if not _budget(recipe)(least):
-        raise UserError(
-            f"slim: no student meets the budget, every one has at least {least.params} parameters and "
-            f"{least.macs / 1e9:.4f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
-        )
+        raise _unmet(least)
+
+
+def _unmet(least: Size) -> UserError:
+    return UserError(
+        f"slim: no student meets the budget, every one has at least {least.params} parameters and "
+        f"{least.macs / 1e9:.4f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
+    )
 
 
 def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: SlimRecipe) -> Architecture:
     costs = CutCosts(full)
-    cut = largest_within(costs, operations, _budget(recipe))
-    if cut is None:
-        *_, smallest = successive_cuts(full, operations)
-        size = costs.of(smallest)
-        raise UserError(
-            f"slim: no student meets the budget; the smallest has {size.params} parameters and "
-            f"{size.macs / 1e9:.3f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
-        )
-    return cut
+    # The order of importance ends in one path, which may cost more than others: then the cheapest one is spared.
+    for spared in ((), *costs.cheapest_paths()):
+        order = [*spared, *(op for op in operations if op not in spared)]
+        cut = largest_within(costs, order, _budget(recipe))
+        if cut is not None:
+            return cut
+    raise _unmet(costs.least())
 
 
 def ranked_operations(importances: Importances) -> list[Operation]:
