@@ -103,7 +103,9 @@ def step_times(
     recipe = TrainingRecipe(
         epochs=2 * (1 + rounds), batch=batch, learning_rate=Schedule(kind="one-cycle", peak=1e-4)
     )
-    validation = ValidationFaces(samples[:1], CropRule(size, BOX_SCALE), W300, "local-softmax")
+    validation = ValidationFaces(
+        samples[:1], CropRule(size, BOX_SCALE), W300, "inter-ocular", "local-softmax"
+    )
     with tempfile.TemporaryDirectory() as folder:
         faces = AlternatingFaces(cached_faces(samples, size, Path(folder)), size, batch, fabric.device)
         silent = Progress(console=Console(quiet=True), disable=True)

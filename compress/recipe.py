@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.runtimes.decode import DecoderName
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.schemes import NormaliserName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,7 +42,8 @@ class DrawnRecipe(_Part):
 class DataRecipe(_Part):
     """Where faces come from: a data set's format and its splits, or ``drawn`` with faces drawn for each split.
 
-    ``scheme`` is the landmark scheme of the faces.
+    ``scheme`` is the landmark scheme of the faces, ``normaliser`` what the NME of all choices and of the waterfall
+    is divided by.
     """
 
     format: str
@@ -49,6 +51,7 @@ class DataRecipe(_Part):
     val: str = "val"
     test: str = "test"
     scheme: Literal["300w-68", "wflw-98", "cofw-29", "aflw-19"] = "300w-68"
+    normaliser: NormaliserName = "inter-ocular"
     drawn: DrawnRecipe = DrawnRecipe()
 
 
@@ -77,6 +80,12 @@ class MaskRecipe(_Part):
     probability: Share = 0.5
     area: tuple[Share, Share] = (0.02, 0.10)
 
+    @model_validator(mode="after")
+    def _area_in_order(self) -> MaskRecipe:
+        if self.area[0] > self.area[1]:
+            raise ValueError(f"area = {list(self.area)}, give the smallest share first")
+        return self
+
 
 class Schedule(_Part):
     """Learning rate over a stage of training.
@@ -88,6 +97,12 @@ class Schedule(_Part):
     kind: Literal["steps", "one-cycle"]
     peak: PositiveFloat
     milestones: tuple[PositiveInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _milestones_count(self) -> Schedule:
+        if self.milestones and self.kind != "steps":
+            raise ValueError(f"milestones belong to kind = 'steps', not to '{self.kind}'; leave them out")
+        return self
 
 
 class TrainingRecipe(_Part):
@@ -115,7 +130,7 @@ class SearchRecipe(TrainingRecipe):
     sparsity: Weight
     initial_factor: PositiveFloat = 1.0
     stem_width: PositiveInt = 64
-    widths: tuple[PositiveInt, ...] = (18, 36, 72, 144)
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (18, 36, 72, 144)
     stage_count: Annotated[int, Field(ge=2)] = 10
     encoders: PositiveInt = 4
     head_width: PositiveInt | None = None
@@ -146,8 +161,9 @@ ImportanceName = Literal["contribution", "absolute"]
 
 
 class SlimRecipe(_Part):
-    """How far to cut: below a threshold on the importance, or the lowest threshold that meets a budget.
+    """How far to cut: all below a threshold on the importance, or the least important operations until a budget is met.
 
+    A budget spares operations that alone connect the network, however little they count for.
     ``importance`` is what an operation's factor counts for. ``max_gmacs`` are multiply-adds of the whole student,
     head included, at the recipe's input size.
     """
@@ -209,6 +225,18 @@ class Recipe(_Part):
         multiple = 4 * 2 ** (len(self.search.widths) - 1)
         if self.input.size % max(multiple, 32):
             raise ValueError(f"input.size = {self.input.size}, must be a multiple of {max(multiple, 32)}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_normalised(self) -> Recipe:
+        stages = {"teacher": 4, "search": len(self.search.widths), "distil": len(self.search.widths)}
+        for name, levels in stages.items():
+            batch, smallest = getattr(self, name).batch, self.input.size // (4 * 2 ** (levels - 1))
+            if batch * smallest**2 < 2:
+                raise ValueError(
+                    f"{name}.batch = {batch}, batch norm needs more than one value, and the lowest level has 1x1 at "
+                    f"input.size = {self.input.size}; raise either"
+                )
         return self
 
 

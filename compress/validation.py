@@ -10,30 +10,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slimalign.compress.batches import normalised
-from slimalign.compress.data.sample import Sample, cut_crops
+from slimalign.compress.data.sample import Sample, cut_crops, normalising_distances
 from slimalign.runtimes.crop import CropRule, invert, transform_points
 from slimalign.runtimes.decode import decode
-from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import image_nmes
 from slimalign.runtimes.schemes import LandmarkScheme
 
 BATCH = 32
-NORMALISER = "inter-ocular"
 
 
 class ValidationFaces:
     """A split's crops, cut once by the rule the device cuts by, on which networks are measured."""
 
     def __init__(
-        self, samples: Sequence[Sample], rule: CropRule, scheme: LandmarkScheme, decoder: str
+        self, samples: Sequence[Sample], rule: CropRule, scheme: LandmarkScheme, normaliser: str, decoder: str
     ) -> None:
         self.samples = samples
         self._rule = rule
-        self._scheme = scheme
+        self._distances = normalising_distances(samples, scheme, normaliser)
         self._decoder = decoder
-        for sample in samples:
-            if scheme.distances(sample.points[None], NORMALISER)[0] <= 0:
-                raise UserError(f"{sample.name}: its {NORMALISER} distance is 0; leave it out of the split")
         crops = cut_crops(samples, rule)
         self.crops = torch.from_numpy(crops).permute(0, 3, 1, 2)
 
@@ -56,9 +51,9 @@ class ValidationFaces:
         )
 
     def nme(self, network: nn.Module, device: torch.device) -> float:
-        """Mean inter-ocular NME in percent."""
+        """Mean NME in percent."""
         truth = np.stack([sample.points for sample in self.samples])
-        return float(image_nmes(self.predict(network, device), truth, self._scheme, NORMALISER).mean())
+        return float(image_nmes(self.predict(network, device), truth, self._distances).mean())
 
     def _heatmaps(self, network: nn.Module, crops: Tensor, device: torch.device) -> Tensor:
         was_training = network.training

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]
 
@@ -26,20 +25,20 @@ class Accuracy:
     auc: float
 
 
-def image_nmes(predicted: Floats, truth: Floats, scheme: LandmarkScheme, normaliser: str) -> Floats:
+def image_nmes(predicted: Floats, truth: Floats, distances: Floats) -> Floats:
     """NME of each image in percent (equation 5 of SD-HRNet before the mean over images).
 
-    ``predicted`` and ``truth`` are (N, K, 2), x then y, in the same pixels; the answer is (N,).
-    Raises UserError where a point is not finite or a normalising distance is zero.
+    ``predicted`` and ``truth`` are (N, K, 2), x then y, in the same pixels as the normalising ``distances`` (N,);
+    the answer is (N,). Raises UserError where a point is not finite or a distance is zero.
     """
     if predicted.shape != truth.shape:
         raise UserError(f"predicted points have shape {predicted.shape}, the truth has {truth.shape}")
     if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
         raise UserError("landmarks hold NaN or infinite coordinates; no NME can be given for them")
-    distances = scheme.distances(truth, normaliser)
     if (distances <= 0).any():
-        worst = int(np.argmin(distances))
-        raise UserError(f"image {worst}: its {normaliser} distance is 0; choose another --normaliser")
+        raise UserError(
+            f"image {int(np.argmin(distances))}: its normalising distance is 0; choose another normaliser"
+        )
     errors = np.linalg.norm(predicted - truth, axis=2).mean(axis=1)
     result: Floats = 100.0 * errors / distances
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,9 +63,10 @@ def recipe_faces(recipe: DataRecipe, data: Path | None, skip_bad: bool, progress
         raise UserError(
             f"data.format = {recipe.format} is read from a folder: give it with --data path/to/faces"
         )
-    names = (recipe.train, recipe.val, recipe.test)
-    train, val, test = _read_splits(recipe.format, scheme, data, names, skip_bad, progress)
-    faces = Faces(scheme, train, val, test)
+    # Nothing is judged on training faces, which may be of any kind.
+    normalisers = {recipe.train: None, recipe.val: recipe.normaliser, recipe.test: recipe.normaliser}
+    found = _read_splits(recipe.format, scheme, data, normalisers, skip_bad, progress)
+    faces = Faces(scheme, found[recipe.train], found[recipe.val], found[recipe.test])
     _refuse_shared(data, recipe, faces)
     return faces
 
@@ -89,30 +90,36 @@ def _refuse_shared(data: Path, recipe: DataRecipe, faces: Faces) -> None:
 
 
 def read_split(
-    format_name: str, scheme: LandmarkScheme, data: Path, name: str, skip_bad: bool, progress: Progress
+    format_name: str,
+    scheme: LandmarkScheme,
+    data: Path,
+    name: str,
+    skip_bad: bool,
+    progress: Progress,
+    normaliser: str | None = None,
 ) -> list[Sample]:
-    """One split from a data folder, every image looked at."""
-    (samples,) = _read_splits(format_name, scheme, data, (name,), skip_bad, progress)
-    return samples
+    """One split from a data folder, every image looked at; ``normaliser`` is what NMEs are divided by, if any."""
+    return _read_splits(format_name, scheme, data, {name: normaliser}, skip_bad, progress)[name]
 
 
 def _read_splits(
     format_name: str,
     scheme: LandmarkScheme,
     data: Path,
-    names: Sequence[str],
+    normalisers: Mapping[str, str | None],
     skip_bad: bool,
     progress: Progress,
-) -> list[list[Sample]]:
+) -> dict[str, list[Sample]]:
+    """The faces of the splits that ``normalisers`` names, each judged by its normaliser, if any."""
     # Every list is read before the first image is, so that a missing one is told at once.
-    splits = {name: _load(format_name, scheme, data, name) for name in names}
-    usable = {name: _usable(name, split, progress) for name, split in splits.items()}
+    splits = {name: _load(format_name, scheme, data, name) for name in normalisers}
+    usable = {name: _usable(name, split, normalisers[name], progress) for name, split in splits.items()}
     refuse_bad(usable, skip_bad)
-    for name, split in usable.items():
-        if split.problems:
-            lines = [f"{name}: {len(split.problems)} bad faces left out", *problem_lines(split.problems)]
-            progress.console.print("\n".join(lines), markup=False, highlight=False)
-    return [usable[name].samples for name in names]
+    lines = [line for name, split in usable.items() for line in problem_lines(name, split)]
+    if lines:
+        lines = ["going on without bad faces, and with what is incomplete as it is (--skip-bad)", *lines]
+        progress.console.print("\n".join(lines), markup=False, highlight=False)
+    return {name: split.samples for name, split in usable.items()}
 
 
 def _load(format_name: str, scheme: LandmarkScheme, data: Path, name: str) -> Split:
@@ -124,8 +131,10 @@ def _load(format_name: str, scheme: LandmarkScheme, data: Path, name: str) -> Sp
     return split
 
 
-def _usable(name: str, split: Split, progress: Progress) -> UsableSplit:
+def _usable(name: str, split: Split, normaliser: str | None, progress: Progress) -> UsableSplit:
     task = progress.add_task(f"checking {name}", total=len(split.samples))
-    usable = usable_samples(split, lambda done, total: progress.update(task, completed=done, total=total))
+    usable = usable_samples(
+        split, normaliser, lambda done, total: progress.update(task, completed=done, total=total)
+    )
     progress.remove_task(task)
     return usable

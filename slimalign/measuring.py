@@ -22,7 +22,7 @@ from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.evaluation import Evaluation
-from slimalign.compress.data.sample import Sample, fingerprint_of
+from slimalign.compress.data.sample import Sample, fingerprint_of, normalising_distances
 from slimalign.faces import read_split
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
@@ -126,7 +126,7 @@ def eval_bundle(
     if results is not None:
         check_writable(results)
     scheme = bundle.manifest.landmark_scheme
-    samples = read_split(format_name, scheme, data, split, skip_bad, progress)
+    samples = read_split(format_name, scheme, data, split, skip_bad, progress, normaliser)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
     with open_bundle(bundle, threads=None) as session:
         judged = evaluate_normalisers(
@@ -148,8 +148,11 @@ def eval_bundle(
 
 
 def _applicable(samples: Sequence[Sample], scheme: LandmarkScheme, first: str) -> list[str]:
-    truth = np.stack([sample.points for sample in samples])
-    others = [name for name in NORMALISERS if name != first and (scheme.distances(truth, name) > 0).all()]
+    others = [
+        name
+        for name in NORMALISERS
+        if name != first and (normalising_distances(samples, scheme, name) > 0).all()
+    ]
     return [first, *others]
 
 

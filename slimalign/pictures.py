@@ -55,7 +55,10 @@ def _draw_frontier(chain: Chain, bundles: Sequence[Bundle], path: Path) -> None:
     """NME against this machine's latency at batch 1 on one thread; other records may stand in the results too."""
     split = "val" if chain.faces.has_validation else "test"
     results = read(chain.folder / RESULTS_NAME).of({bundle.sha256 for bundle in bundles})
-    points = join(results, split=split, protocol=DRAFT.key, target="local", batch=1, threads=1)
+    normaliser = chain.recipe.data.normaliser
+    points = join(
+        results, split=split, normaliser=normaliser, protocol=DRAFT.key, target="local", batch=1, threads=1
+    )
     scatter(points, path, x="latency")
 
 

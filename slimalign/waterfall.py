@@ -24,7 +24,6 @@ from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.recipe import Recipe
-from slimalign.compress.validation import NORMALISER
 from slimalign.export.bundle_writer import with_nme
 from slimalign.export.formats import FORMATS
 from slimalign.export.subject import ExportSubject
@@ -73,11 +72,12 @@ class Waterfall:
 
     ``faces`` counts those of each split; ``cpu`` and ``cores`` are those of the machine that measured. ``baselines``
     holds NMEs by network, all trained alike from scratch, on the faces that choices are made by; it is empty where
-    the recipe asks for none.
+    the recipe asks for none. NMEs are divided by what ``normaliser`` names.
     """
 
     recipe: str
     seed: int
+    normaliser: str
     faces: dict[str, int]
     cpu: str
     cores: int
@@ -95,6 +95,7 @@ def waterfall_of(chain: Chain, steps: list[Step], baselines: dict[str, float]) -
     return Waterfall(
         recipe=chain.recipe.name,
         seed=chain.recipe.seed,
+        normaliser=chain.recipe.data.normaliser,
         faces={"train": len(faces.train), "val": len(faces.val), "test": len(faces.test)},
         cpu=cpu_model(),
         cores=available_cores(),
@@ -164,7 +165,7 @@ def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list
         with open_bundle(bundle, threads=None) as session:
             aligner = Aligner(session)
             accuracy = {
-                split: evaluate(aligner, samples, faces.scheme, NORMALISER)
+                split: evaluate(aligner, samples, faces.scheme, chain.recipe.data.normaliser)
                 for split, samples in splits.items()
             }
         for split, evaluation in accuracy.items():
@@ -197,7 +198,7 @@ def _step(bundle: Bundle, accuracy: Mapping[str, Evaluation], latency: Record) -
 def waterfall_table(waterfall: Waterfall) -> Table:
     """The steps as people read them."""
     table = narrow_table(
-        "NME waterfall: inter-ocular, p50 at batch 1 on one thread",
+        f"NME waterfall: {waterfall.normaliser}, p50 at batch 1 on one thread",
         {
             "step": True,
             "runtime": True,

@@ -159,7 +159,7 @@ def test_the_bad_faces_of_all_splits_are_listed_at_once() -> None:
         "test": UsableSplit([face()], gone("c")),
     }
     assert refusal(splits) == [
-        "3 bad faces: mend them, or go on without them with --skip-bad",
+        "3 bad faces: mend them, or go on without bad faces with --skip-bad",
         "train: 2 bad faces",
         "  a: gone",
         "  b: gone",
@@ -168,6 +168,30 @@ def test_the_bad_faces_of_all_splits_are_listed_at_once() -> None:
     ]
     refuse_bad(splits, skip_bad=True)
     refuse_bad({"val": splits["val"]}, skip_bad=False)
+
+
+def test_what_is_incomplete_is_told_apart_from_bad_faces() -> None:
+    splits = {"full": UsableSplit([face()], gone("a"), tuple(gone("ibug")))}
+    assert refusal(splits) == [
+        "1 bad face, 1 incomplete: mend them, or go on without bad faces with --skip-bad",
+        "full: 1 bad face",
+        "  a: gone",
+        "full: incomplete",
+        "  ibug: gone",
+    ]
+    only = {"full": UsableSplit([face()], [], tuple(gone("ibug")))}
+    assert refusal(only)[0].startswith("1 incomplete: ")
+    refuse_bad(only, skip_bad=True)
+
+
+def test_a_face_whose_errors_would_be_divided_by_zero_is_named() -> None:
+    closed = POINTS.copy()
+    left, right = AFLW.eye_corners
+    closed[right] = closed[left]
+    found = check_samples([face(points=closed)], AFLW, "inter-ocular")
+    assert found == {0: Problem("a.png", "its inter-ocular distance is 0, no NME can be given by it")}
+    assert check_samples([face(points=closed)], AFLW, "diagonal") == {}
+    assert check_samples([face(points=closed)], AFLW) == {}
 
 
 def test_a_long_list_is_cut_after_a_hundred_of_each_split() -> None:

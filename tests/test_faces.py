@@ -49,7 +49,7 @@ def test_the_bad_faces_of_all_splits_are_told_in_one_go(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(FOLDER, tmp_path)
     assert str(caught.value).splitlines() == [
-        "3 bad faces: mend them, or go on without them with --skip-bad",
+        "3 bad faces: mend them, or go on without bad faces with --skip-bad",
         "train: 1 bad face",
         f"  gone1.png: {fault}",
         "test: 2 bad faces",
@@ -59,9 +59,10 @@ def test_the_bad_faces_of_all_splits_are_told_in_one_go(tmp_path: Path) -> None:
     faces, remarks = read(FOLDER, tmp_path, skip_bad=True)
     assert names(faces) == [["a.png"], ["b.png"], ["c.png"]]
     assert remarks.splitlines() == [
-        "train: 1 bad faces left out",
+        "going on without bad faces, and with what is incomplete as it is (--skip-bad)",
+        "train: 1 bad face",
         f"  gone1.png: {fault}",
-        "test: 2 bad faces left out",
+        "test: 2 bad faces",
         f"  gone2.png: {fault}",
         f"  gone3.png: {fault}",
     ]

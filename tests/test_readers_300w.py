@@ -155,7 +155,7 @@ def test_the_download_gives_the_standard_splits(tmp_path: Path, below: str) -> N
     for split, names in {**DOWNLOAD, "full": FULL, "test": FULL}.items():
         assert names_of(tmp_path, split) == [below + name for name in names]
     test = w300.read_split(tmp_path, "test")
-    assert [problem.name for problem in test.problems] == ["helen/testset", "lfpw/testset", "ibug"]
+    assert [problem.name for problem in test.incomplete] == ["helen/testset", "lfpw/testset", "ibug"]
     assert test.scheme is w300.SCHEME
     np.testing.assert_array_equal(test.samples[0].points, EXPECTED)
     assert test.samples[0].load().shape == (200, 120, 3)
@@ -172,10 +172,10 @@ def test_a_folder_that_is_not_whole_is_a_problem(tmp_path: Path) -> None:
         write_face(tmp_path, f"afw/{number}.png", pts_text())
     write_download(tmp_path)  # two more
     fault = "338 faces, the benchmark has 337; if these are wanted name them in train.txt"
-    assert str(w300.read_split(tmp_path, "train").problems[0]) == f"afw: {fault}"
+    assert str(w300.read_split(tmp_path, "train").incomplete[0]) == f"afw: {fault}"
     (tmp_path / "afw/a_1.pts").unlink()
     write_list(tmp_path, "val", "afw/1.png")
-    faults = {problem.name: problem.fault for problem in w300.read_split(tmp_path, "train").problems}
+    faults = {problem.name: problem.fault for problem in w300.read_split(tmp_path, "train").incomplete}
     assert faults.keys() == {"helen/trainset", "lfpw/trainset"}
     assert sum(w300.OFFICIAL_FACES[folder] for folder in w300.STANDARD_SPLITS["train"]) == 3148
     assert sum(w300.OFFICIAL_FACES[folder] for folder in w300.STANDARD_SPLITS["test"]) == 689

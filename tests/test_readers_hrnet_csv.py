@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -5,8 +6,11 @@ import numpy as np
 import pytest
 
 from slimalign.compress.data.checks import Problem
+from slimalign.compress.data.evaluation import summarise
 from slimalign.compress.data.readers import aflw, aflw_frontal, hrnet_csv
 from slimalign.compress.data.readers.hrnet_csv import ListFormat
+from slimalign.compress.data.sample import fingerprint_of
+from slimalign.runtimes import schemes
 from slimalign.runtimes.errors import UserError
 
 
@@ -68,6 +72,31 @@ def test_images_lie_below_images_or_beside_the_list(tmp_path: Path, folder: str)
     (sample,) = aflw.read_split(tmp_path, "test").samples
     assert sample.name == "0/a.png"
     assert sample.load().shape == (5, 7, 3)
+
+
+def test_aflw_is_judged_by_the_size_that_its_list_gives(tmp_path: Path) -> None:
+    """Published NMEs are divided by it, and not by that of the box around the points."""
+    form = hrnet_csv.AFLW
+    row = row_of("a.jpg", form, points_of(19))
+    row[2] = "80.0"
+    write_list(tmp_path / "face_landmarks_aflw_test.csv", form, [row])
+    (sample,) = aflw.read_split(tmp_path, "test").samples
+    off = sample.points + np.array([3.0, 4.0])  # every point is 5 pixels away
+    found = summarise(off[None], [sample], schemes.AFLW, "box")
+    assert found.whole.nme == pytest.approx(100 * 5 / 80)
+    tight = np.sqrt(np.prod(np.ptp(sample.points, axis=0)))
+    found = summarise(off[None], [replace(sample, box_size=None)], schemes.AFLW, "box")
+    assert found.whole.nme == pytest.approx(100 * 5 / tight)
+    assert fingerprint_of([sample]) != fingerprint_of([replace(sample, box_size=70.0)])
+
+
+@pytest.mark.parametrize("size", ["0", "-3", "nan", "inf"])
+def test_a_face_box_without_size_is_a_bad_row(tmp_path: Path, size: str) -> None:
+    row = row_of("a.jpg", hrnet_csv.AFLW, points_of(19))
+    row[2] = size
+    write_list(tmp_path / "face_landmarks_aflw_test.csv", hrnet_csv.AFLW, [row])
+    (problem,) = aflw.read_split(tmp_path, "test").problems
+    assert problem.fault == f"the size of its face box is {size}, must be above 0"
 
 
 def test_bad_rows_are_named_by_their_line(tmp_path: Path) -> None:

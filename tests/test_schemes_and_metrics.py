@@ -74,7 +74,7 @@ def test_nme_is_equation_5():
     rng = np.random.default_rng(1)
     truth, predicted = rng.uniform(0, 200, (2, 7, 98, 2))
     distance = np.hypot(*(truth[:, 72] - truth[:, 60]).T)
-    nmes = image_nmes(predicted, truth, WFLW, "inter-ocular")
+    nmes = image_nmes(predicted, truth, WFLW.distances(truth, "inter-ocular"))
     assert nmes.mean() == pytest.approx(100 * slow_nme(predicted, truth, distance))
 
 
@@ -84,7 +84,7 @@ def test_no_nme_for_points_that_are_not_finite(bad):
     predicted = truth.copy()
     predicted[0, 3, 1] = bad
     with pytest.raises(UserError, match="NaN or infinite"):
-        image_nmes(predicted, truth, W300, "inter-ocular")
+        image_nmes(predicted, truth, W300.distances(truth, "inter-ocular"))
 
 
 def test_failure_rate_and_auc_by_hand():

@@ -57,6 +57,7 @@ def cached_faces(
 ) -> FaceCache:
     """The wide crops of ``samples``, from ``folder`` where they lie there already, else decoded and kept there.
 
+    The folder is a cache's alone: those of other samples or sizes are removed, they take a megabyte a face at 256 px.
     ``advance`` is called after each decoded image. A cache belongs to the names and boxes of its samples, their
     order and the size; an image that has changed under its name and box is not noticed: delete ``folder`` then.
     Raises UserError where ``folder`` has no room for the crops, before anything is decoded.
@@ -67,6 +68,9 @@ def cached_faces(
     if not path.exists():
         with replacing(path) as beside, beside.open("wb") as file:
             _decode_into(file, samples, rule, advance)
+    for other in set(folder.glob("faces-*.npy")) - {path}:
+        if not other.stem.endswith(".part"):  # those may be another process's, who is just writing
+            other.unlink(missing_ok=True)
     # Copy-on-write, because torch asks for writable memory though nothing writes to it.
     return FaceCache(np.load(path, mmap_mode="c"), points)
 

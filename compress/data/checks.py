@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, normalising_distances
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.images import ImageError
 from slimalign.runtimes.schemes import LandmarkScheme
@@ -40,37 +40,44 @@ class Problem:
 class Split:
     """A split as a reader found it: the faces it could read, and the problems of those it could not.
 
-    The faces are as annotated: pass them through ``usable_samples`` before use.
+    ``incomplete`` are folders or lists that hold other than they should, whose faces are good. The faces are as
+    annotated: pass them through ``usable_samples`` before use.
     """
 
     scheme: LandmarkScheme
     samples: list[Sample]
     problems: list[Problem]
+    incomplete: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
 class UsableSplit:
-    """The faces of a split that are fit for use, and everything that is wrong with the rest."""
+    """The faces of a split that are fit for use, everything that is wrong with the rest, and what is incomplete."""
 
     samples: list[Sample]
     problems: list[Problem]
+    incomplete: tuple[Problem, ...] = ()
 
 
 def check_samples(
-    samples: Sequence[Sample], scheme: LandmarkScheme, progress: Progress | None = None
+    samples: Sequence[Sample],
+    scheme: LandmarkScheme,
+    normaliser: str | None = None,
+    progress: Progress | None = None,
 ) -> dict[int, Problem]:
     """What is wrong with faces, by their index in ``samples``: one problem a face; every image is decoded once.
 
     Looked for: another number of points than the scheme's, points or boxes that are not finite, a box
     without width or height, an image that is missing, cut short or cannot be decoded, a box more than half
-    outside its image (``MIN_INSIDE``), and a face listed twice.
+    outside its image (``MIN_INSIDE``), a face listed twice, and one whose errors ``normaliser``, where it is given,
+    would divide by zero.
     """
     problems = {}
     seen: set[tuple[str, bytes]] = set()
     for index, sample in enumerate(samples):
         # One image may hold several faces: only the same points on the same image are a repetition.
         face = (sample.name, sample.points.tobytes())
-        fault = "listed twice" if face in seen else _fault(sample, scheme)
+        fault = "listed twice" if face in seen else _fault(sample, scheme, normaliser)
         seen.add(face)
         if fault is not None:
             problems[index] = Problem(sample.name, fault)
@@ -79,30 +86,34 @@ def check_samples(
     return problems
 
 
-def usable_samples(split: Split, progress: Progress | None = None) -> UsableSplit:
+def usable_samples(
+    split: Split, normaliser: str | None = None, progress: Progress | None = None
+) -> UsableSplit:
     """The faces of ``split`` fit for use; ``refuse_bad`` decides whether the others may be left out."""
-    found = check_samples(split.samples, split.scheme, progress)
+    found = check_samples(split.samples, split.scheme, normaliser, progress)
     usable = [sample for index, sample in enumerate(split.samples) if index not in found]
-    return UsableSplit(usable, [*split.problems, *found.values()])
+    return UsableSplit(usable, [*split.problems, *found.values()], split.incomplete)
 
 
 def refuse_bad(splits: Mapping[str, UsableSplit], skip_bad: bool) -> None:
     """Raise one UserError that lists the problems of all ``splits``, each under its name, if there are any.
 
-    With ``skip_bad`` it is raised only where a split has no face left.
+    With ``skip_bad`` it is raised only where a split has no face left, and what is incomplete is taken as it is.
     """
     without_face = [name for name, split in splits.items() if not split.samples]
     if without_face:
         raise UserError(_listing(splits, f"no usable face is left in {', '.join(without_face)}; mend these"))
-    if not skip_bad and any(split.problems for split in splits.values()):
-        raise UserError(_listing(splits, "mend them, or go on without them with --skip-bad"))
+    if not skip_bad and any(split.problems or split.incomplete for split in splits.values()):
+        raise UserError(_listing(splits, "mend them, or go on without bad faces with --skip-bad"))
 
 
 def _listing(splits: Mapping[str, UsableSplit], way_out: str) -> str:
-    lines = [f"{_bad_faces(sum(len(split.problems) for split in splits.values()))}: {way_out}"]
+    faces = sum(len(split.problems) for split in splits.values())
+    parts = sum(len(split.incomplete) for split in splits.values())
+    counted = [_bad_faces(faces)] * (faces > 0) + [f"{parts} incomplete"] * (parts > 0)
+    lines = [f"{', '.join(counted)}: {way_out}"]
     for name, split in splits.items():
-        if split.problems:
-            lines += [f"{name}: {_bad_faces(len(split.problems))}", *problem_lines(split.problems)]
+        lines += problem_lines(name, split)
     return "\n".join(lines)
 
 
@@ -110,16 +121,29 @@ def _bad_faces(count: int) -> str:
     return f"{count} bad {'face' if count == 1 else 'faces'}"
 
 
-def problem_lines(problems: Sequence[Problem]) -> list[str]:
-    """An indented line for each of the first ``MAX_LISTED`` problems, and one that counts the rest."""
+def problem_lines(name: str, split: UsableSplit) -> list[str]:
+    """What is wrong with the split called ``name``, as lines: none where nothing is."""
+    lines = []
+    if split.problems:
+        lines += [f"{name}: {_bad_faces(len(split.problems))}", *_indented(split.problems)]
+    if split.incomplete:
+        lines += [f"{name}: incomplete", *_indented(split.incomplete)]
+    return lines
+
+
+def _indented(problems: Sequence[Problem]) -> list[str]:
+    """A line for each of the first ``MAX_LISTED`` problems, and one that counts the rest."""
     lines = [f"  {problem}" for problem in problems[:MAX_LISTED]]
     if len(problems) > MAX_LISTED:
         lines.append(f"  and {len(problems) - MAX_LISTED} more")
     return lines
 
 
-def _fault(sample: Sample, scheme: LandmarkScheme) -> str | None:
-    return _points_fault(sample, scheme) or _box_fault(sample) or _image_fault(sample)
+def _fault(sample: Sample, scheme: LandmarkScheme, normaliser: str | None) -> str | None:
+    fault = _points_fault(sample, scheme) or _box_fault(sample)
+    if fault is None and normaliser is not None:
+        fault = _distance_fault(sample, scheme, normaliser)
+    return fault or _image_fault(sample)
 
 
 def _points_fault(sample: Sample, scheme: LandmarkScheme) -> str | None:
@@ -138,6 +162,12 @@ def _box_fault(sample: Sample) -> str | None:
     if not (x1 > x0 and y1 > y0):
         return f"its box {_corners(sample)} has no width or no height"
     return None
+
+
+def _distance_fault(sample: Sample, scheme: LandmarkScheme, normaliser: str) -> str | None:
+    if normalising_distances([sample], scheme, normaliser)[0] > 0:
+        return None
+    return f"its {normaliser} distance is 0, no NME can be given by it"
 
 
 def _image_fault(sample: Sample) -> str | None:

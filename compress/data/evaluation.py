@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, normalising_distances
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD, Accuracy, accuracy, ced_points, image_nmes
 from slimalign.runtimes.schemes import LandmarkScheme
@@ -69,12 +69,13 @@ def summarise(
         raise UserError("no images to measure; is the split empty?")
     _check_points(predicted, samples, scheme)
     truth = np.stack([sample.points for sample in samples])
-    zero = np.flatnonzero(scheme.distances(truth, normaliser) <= 0)
+    distances = normalising_distances(samples, scheme, normaliser)
+    zero = np.flatnonzero(distances <= 0)
     if len(zero):
         raise UserError(
             f"{samples[zero[0]].name}: its {normaliser} distance is 0; choose another --normaliser"
         )
-    nmes = image_nmes(predicted, truth, scheme, normaliser)
+    nmes = image_nmes(predicted, truth, distances)
     names = sorted({name for sample in samples for name in sample.subsets})
     parts = {name: nmes[[name in sample.subsets for sample in samples]] for name in names}
     return Evaluation(

@@ -169,4 +169,4 @@ def test_bad_faces_are_left_out_by_name(slimalign: Command, place: Place, tmp_pa
     assert "[/d].png: the image cannot be read" in refused.err
     done = slimalign(*command, "--skip-bad", "--json")
     assert len(done.json) == 1
-    assert "val: 1 bad faces left out\n  [/d].png: the image cannot be read" in done.err
+    assert "val: 1 bad face\n  [/d].png: the image cannot be read" in done.err

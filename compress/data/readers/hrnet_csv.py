@@ -2,8 +2,8 @@
 
 A line of names, then a line a face: the image's path below ``images/`` (or below the list's own folder),
 the scale (longest side of the face / 200), the centre's x and y, and x,y of every point. AFLW has the size of
-the face's box between scale and centre. Scale, size and centre are not used: the box is the tight one around
-the landmarks.
+the face's box between scale and centre, by which its published NMEs are normalised. Scale and centre are not
+used: the box is the tight one around the landmarks.
 
 In 300W and COFW the numbers are those of the sets' own files, whose pixels count from 1; they are brought to
 0. WFLW and AFLW are taken as published. A split may be any list there is: ``valid_common``, ``test_blur`` ...
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from slimalign.compress.data.checks import Split
 from slimalign.compress.data.readers.annotations import (
@@ -39,12 +41,14 @@ class ListFormat:
     scheme: LandmarkScheme
     leading: int
     first_pixel: float
+    box_size: int | None = None
+    """The column of the face box's size, where the list has one."""
 
 
 W300 = ListFormat("face_landmarks_300w_{split}.csv", schemes.W300, leading=4, first_pixel=1.0)
 WFLW = ListFormat("face_landmarks_wflw_{split}.csv", schemes.WFLW, leading=4, first_pixel=0.0)
 COFW = ListFormat("face_landmarks_cofw_{split}.csv", schemes.COFW, leading=4, first_pixel=1.0)
-AFLW = ListFormat("face_landmarks_aflw_{split}.csv", schemes.AFLW, leading=5, first_pixel=0.0)
+AFLW = ListFormat("face_landmarks_aflw_{split}.csv", schemes.AFLW, leading=5, first_pixel=0.0, box_size=2)
 
 
 def no_subsets(name: str) -> tuple[str, ...]:
@@ -84,4 +88,10 @@ def _read_face(
         raise AnnotationError(f"{len(fields)} columns, {form.scheme.name} needs {expected}")
     name = fields[0].strip()
     points = parse_numbers(fields[form.leading :]).reshape(-1, 2) - form.first_pixel
-    return image_sample(images / name, name, points, subsets=subsets_of(name))
+    sample = image_sample(images / name, name, points, subsets=subsets_of(name))
+    if form.box_size is None:
+        return sample
+    (size,) = parse_numbers(fields[form.box_size : form.box_size + 1])
+    if not (np.isfinite(size) and size > 0):
+        raise AnnotationError(f"the size of its face box is {size:g}, must be above 0")
+    return replace(sample, box_size=float(size))

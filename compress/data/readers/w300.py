@@ -78,13 +78,13 @@ def read_split(root: Path, split: str) -> Split:
     """The split listed in ``<split>.txt`` or in the CSV list of that name, or else that of the folders.
 
     Raises UserError where there is no such list, and none of the official folders or not all that the split needs; an
-    official folder with more or fewer faces than the benchmark's is a problem of the split.
+    official folder with more or fewer faces than the benchmark's leaves the split incomplete.
     """
     path = existing_list(root, LISTS, split)
     folders = _official_folders(root) if path is None else {}
     if folders:
         found = _read_faces(root, _standard_split(root, split, folders))
-        return replace(found, problems=[*found.problems, *_incomplete_folders(split, folders)])
+        return replace(found, incomplete=_incomplete_folders(split, folders))
     path = path or find_list(root, LISTS, split)
     if path.suffix == ".csv":
         return hrnet_csv.read_list(path, hrnet_csv.W300, subsets_of)
@@ -127,17 +127,17 @@ def _standard_split(root: Path, split: str, folders: Mapping[str, list[str]]) ->
     return [name for folder in STANDARD_SPLITS[split] for name in folders[folder] if name not in aside]
 
 
-def _incomplete_folders(split: str, folders: Mapping[str, list[str]]) -> list[Problem]:
+def _incomplete_folders(split: str, folders: Mapping[str, list[str]]) -> tuple[Problem, ...]:
     """A part of a test set would otherwise pass for the benchmark's."""
     counts = {folder: (len(folders[folder]), OFFICIAL_FACES[folder]) for folder in STANDARD_SPLITS[split]}
-    return [
+    return tuple(
         Problem(
             folder,
             f"{there} faces, the benchmark has {official}; if these are wanted name them in {split}.txt",
         )
         for folder, (there, official) in counts.items()
         if there != official
-    ]
+    )
 
 
 def _validation_names(root: Path) -> set[str]:
