@@ -96,14 +96,15 @@ def slow_norm(x, norm):
     return x * scale.detach().numpy()[:, None, None] + shift.detach().numpy()[:, None, None]
 
 
-def slow_double(x):
-    """Bilinear 2x with half-pixel centres: each new pixel lies a quarter pixel from an old one."""
+def slow_enlarged(x, factor):
+    """Bilinear with half-pixel centres: the new pixel i lies at (i + 0.5) / factor - 0.5, held at the edges."""
     for axis in (1, 2):
-        edge = np.concatenate([x.take([0], axis), x, x.take([-1], axis)], axis)
-        n = x.shape[axis]
-        before, here, after = (edge.take(range(i, i + n), axis) for i in range(3))
-        pairs = np.stack([0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after], axis + 1)
-        x = pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
+        last = x.shape[axis] - 1
+        places = np.clip((np.arange(factor * (last + 1)) + 0.5) / factor - 0.5, 0, last)
+        low = np.minimum(places.astype(int), max(last - 1, 0))
+        shape = [-1 if i == axis else 1 for i in range(3)]
+        share = (places - low).reshape(shape)
+        x = (1 - share) * x.take(low, axis) + share * x.take(np.minimum(low + 1, last), axis)
     return x
 
 
@@ -118,6 +119,55 @@ def slow_transform(layers, x):
     return x
 
 
+def slow_encoded(blocks, x):
+    """MBConvs: x + BN(1x1(ReLU6(BN(depthwise 3x3 x))))."""
+    for block in blocks:
+        depthwise, norm1, _, pointwise, norm2 = block.body
+        weight = depthwise.weight.detach().numpy()
+        dense = np.zeros((len(weight), len(weight), 3, 3))
+        dense[range(len(weight)), range(len(weight))] = weight[:, 0]
+        y = np.clip(slow_norm(slow_conv(x, dense, 1), norm1), 0, 6)
+        x = x + slow_norm(slow_conv(y, pointwise.weight.detach().numpy(), 1), norm2)
+    return x
+
+
+def slow_supernet(network, image):
+    """The whole network in NumPy, by the paper's figure 2 and equation 1; every block reads every block before."""
+    factors = dict(zip(network.architecture.operations, network.factors.tolist(), strict=True))
+    blocks = {0: slow_encoded(network.encoders["s1_l0"], slow_transform(network.stem, image))}
+    for stage in (2, 3, 4):
+        sums = {}
+        for level in (0, 1, 2):
+            terms = []
+            for source, x in blocks.items():
+                op = Operation(stage, level, source)
+                layers = network.transforms[operation_key(op)]
+                y = x if isinstance(layers, nn.Identity) else slow_transform(layers, x)
+                terms.append(factors[op] * slow_enlarged(y, 2 ** max(0, source - level)))
+            sums[level] = np.maximum(sum(terms), 0)
+        # The last stage has no encoders.
+        blocks = (
+            sums
+            if stage == 4
+            else {i: slow_encoded(network.encoders[f"s{stage}_l{i}"], x) for i, x in sums.items()}
+        )
+    x = np.concatenate([slow_enlarged(blocks[level], 2**level) for level in (0, 1, 2)])
+    head = network.head
+    x = slow_conv(x, head.hidden.weight.detach().numpy(), 1)
+    x = np.maximum(slow_norm(x + head.hidden.bias.detach().numpy()[:, None, None], head.norm), 0)
+    x = slow_conv(x, head.heatmaps.weight.detach().numpy(), 1)
+    return x + head.heatmaps.bias.detach().numpy()[:, None, None]
+
+
+def test_the_supernet_is_figure_2_in_numpy(lively_supernet):
+    image = np.random.default_rng(0).normal(size=(3, 64, 64))
+    expected = slow_supernet(lively_supernet, image)
+    assert expected.shape == (19, 16, 16)
+    with torch.no_grad():
+        found = lively_supernet(torch.from_numpy(image).float()[None])[0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
 def test_an_lsff_block_is_equation_1(lively_supernet):
     """Y = E(ReLU(sum_j a_j T_j(X_j))) for the middle level: from above, from itself, from below."""
     rng = np.random.default_rng(0)
@@ -130,16 +180,10 @@ def test_an_lsff_block_is_equation_1(lively_supernet):
         layers = lively_supernet.transforms[operation_key(op)]
         y = x if isinstance(layers, nn.Identity) else slow_transform(layers, x)
         if source == 2:
-            y = slow_double(y)
+            y = slow_enlarged(y, 2)
         index = lively_supernet.architecture.operations.index(op)
         total = total + lively_supernet.factors[index].item() * y
-    x = np.maximum(total, 0)
-    for block in lively_supernet.encoders["s3_l1"]:
-        depthwise, norm1, _, pointwise, norm2 = block.body
-        dense = np.zeros((10, 10, 3, 3))
-        dense[range(10), range(10)] = depthwise.weight.detach().numpy()[:, 0]
-        y = np.clip(slow_norm(slow_conv(x, dense, 1), norm1), 0, 6)
-        x = x + slow_norm(slow_conv(y, pointwise.weight.detach().numpy(), 1), norm2)
+    x = slow_encoded(lively_supernet.encoders["s3_l1"], np.maximum(total, 0))
     tensors = {level: torch.from_numpy(v).float()[None] for level, v in sources.items()}
     with torch.no_grad():
         found = lively_supernet._block(3, 1, tensors)[0].numpy()

@@ -1,0 +1,55 @@
+"""The shipped recipes: each is read, and those of the paper have its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.compress.slim import check_budget
+from slimalign.runtimes.schemes import scheme_named
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_shipped_recipe_is_read_and_comes_back_whole(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    landmarks = scheme_named(recipe.data.scheme).count
+    check_budget(recipe.search.supernet(landmarks, recipe.input.size), recipe.slim)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "factor_rate", "rate", "batch", "threshold", "ensemble", "teacher"),
+    [
+        # The settings of section 4.1 of the paper, by data set.
+        ("sd_hrnet_300w", "300w-68", 1.8e-4, 1e-4, 16, 0.0017, 4, 1),
+        ("sd_hrnet_cofw", "cofw-29", 3.5e-4, 1e-4, 16, 0.0042, 3, 0.1),
+        ("sd_hrnet_wflw", "wflw-98", 1.8e-4, 2e-4, 32, 0.002, 0.3, 0.1),
+    ],
+)
+def test_the_papers_settings(
+    name: str,
+    scheme: str,
+    factor_rate: float,
+    rate: float,
+    batch: int,
+    threshold: float,
+    ensemble: float,
+    teacher: float,
+) -> None:
+    recipe = read_recipe(RECIPES / f"{name}.toml")
+    assert (recipe.data.scheme, recipe.loss, recipe.input.size) == (scheme, "mse", 256)
+    assert recipe.search.factor_learning_rate == factor_rate
+    assert recipe.search.sparsity == 5e-5
+    for stage in (recipe.search, recipe.distil):
+        assert (stage.epochs, stage.batch, stage.weight_decay) == (60, batch, 4e-5)
+        assert (stage.learning_rate.peak, stage.learning_rate.milestones) == (rate, (40, 50))
+    assert (recipe.slim.importance, recipe.slim.threshold) == ("absolute", threshold)
+    assert (recipe.distil.ensemble_weight, recipe.distil.teacher_weight) == (ensemble, teacher)
+    assert (recipe.augment.scale, recipe.augment.rotation, recipe.augment.flip) == (0.25, 30, 0.5)
+    # The public HRNet recipe.
+    assert (recipe.teacher.epochs, recipe.teacher.batch, recipe.teacher.width) == (60, 16, 18)
+    assert (recipe.teacher.learning_rate.peak, recipe.teacher.learning_rate.milestones) == (1e-4, (30, 50))
