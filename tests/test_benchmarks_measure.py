@@ -201,7 +201,7 @@ def test_eval_refuses_a_normaliser_before_the_network_is_run(tmp_path: Path) -> 
     with (tmp_path / "val.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[*columns, *box], ["a.png", *TRUTH.ravel(), *SAMPLES[0].box]])
     broken, silent = cells_bundle(tmp_path, weight=float("nan")), Progress(disable=True)
-    with pytest.raises(UserError, match=r"^a\.png: its inter-pupil distance is 0; choose another"):
+    with pytest.raises(UserError, match=r"a\.png: its inter-pupil distance is 0; choose another"):
         eval_bundle(broken, tmp_path, "val", "folder", silent, "inter-pupil")
     with pytest.raises(UserError, match="NaN"):
         eval_bundle(broken, tmp_path, "val", "folder", silent, "inter-ocular")

@@ -189,7 +189,7 @@ def test_a_face_whose_errors_would_be_divided_by_zero_is_named() -> None:
     left, right = AFLW.eye_corners
     closed[right] = closed[left]
     found = check_samples([face(points=closed)], AFLW, "inter-ocular")
-    assert found == {0: Problem("a.png", "its inter-ocular distance is 0, no NME can be given by it")}
+    assert found == {0: Problem("a.png", "its inter-ocular distance is 0; choose another normaliser")}
     assert check_samples([face(points=closed)], AFLW, "diagonal") == {}
     assert check_samples([face(points=closed)], AFLW) == {}
 

@@ -167,7 +167,7 @@ def _box_fault(sample: Sample) -> str | None:
 def _distance_fault(sample: Sample, scheme: LandmarkScheme, normaliser: str) -> str | None:
     if normalising_distances([sample], scheme, normaliser)[0] > 0:
         return None
-    return f"its {normaliser} distance is 0, no NME can be given by it"
+    return f"its {normaliser} distance is 0; choose another normaliser"
 
 
 def _image_fault(sample: Sample) -> str | None:
