@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 install: .venv/installed
 
-# The CPU build of PyTorch is asked for by its exact version first, so that nothing pulls in CUDA.
+# PyTorch by its exact version first, so that no other package chooses another. README.md tells how to have its CPU build.
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0

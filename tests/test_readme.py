@@ -1,0 +1,47 @@
+"""The README's figures are those of the results that were measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "faces300w-cpu"
+RUNTIMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
+
+
+def table_rows(cells: int) -> list[list[str]]:
+    """The rows of the README's tables with so many cells, without emphasis."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in rows if len(row) == cells]
+
+
+def steps() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((RESULTS / "waterfall.json").read_text())["steps"]
+    return found
+
+
+@pytest.mark.parametrize("step", steps(), ids=lambda step: f"{step['step']}-{step['runtime']}")
+def test_the_waterfall_is_the_measured_one(step: dict[str, Any]) -> None:
+    if step["step"].endswith("-other"):
+        return
+    expected = [
+        step["step"],
+        RUNTIMES[step["runtime"]],
+        f"{step['val_nme']:.2f}",
+        f"{step['test_nme']:.2f}",
+        f"{step['params'] / 1e6:.2f} M",
+        f"{step['macs'] / 1e9:.3f} G",
+        f"{step['p50_ms']:.1f}",
+    ]
+    assert expected in table_rows(7)
+
+
+def test_the_random_architectures_are_the_measured_ones() -> None:
+    baselines = json.loads((RESULTS / "waterfall.json").read_text())["baselines"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"{nme:.2f}" in text for nme in baselines.values())
