@@ -136,11 +136,18 @@ class Results:
 
 
 def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
-    """Take the ``stale`` records out of the results file, which may be missing; all others stay as they are."""
+    """Take the ``stale`` records out of the results file, which may be missing; all others stay as they are.
+
+    A last line that a writer was killed within goes too, as ``append`` does with it.
+    """
     path = Path(path)
-    if path.is_file():
-        kept = [line for line, record in _lines(path) if not stale(record)]
-        write_text(path, "".join(line + "\n" for line in kept))
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    last = text.rfind("\n") + 1
+    whole = text if _is_json(text[last:].encode()) else text[:last]
+    kept = [line for line, record in _lines(whole, path) if not stale(record)]
+    write_text(path, "".join(line + "\n" for line in kept))
 
 
 def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
@@ -198,7 +205,8 @@ def read(path: str | Path) -> Results:
         raise UserError(f"{path}: a folder; give the results file in it, for a run {path / 'results.jsonl'}")
     if not path.is_file():
         raise UserError(f"{path}: no such results file; make one with 'slimalign bench' or 'slimalign eval'")
-    records = [record for _, record in _lines(path)]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    records = [record for _, record in _lines(text, path)]
     return Results(
         latency=tuple(record for record in records if isinstance(record, Record)),
         accuracy=tuple(record for record in records if isinstance(record, AccuracyRecord)),
@@ -206,9 +214,8 @@ def read(path: str | Path) -> Results:
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[str, AnyRecord]]:
-    """Each line that is not empty, and the record in it."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+def _lines(text: str, path: Path) -> Iterator[tuple[str, AnyRecord]]:
+    """Each line of the ``text`` in ``path`` that is not empty, and the record in it."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield line, _record(line, f"{path}, line {number}")

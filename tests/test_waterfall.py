@@ -80,6 +80,8 @@ def test_what_an_earlier_training_left_is_not_chosen_among(tmp_path: Path) -> No
     measure(chain, bundles, SILENT)
     own = read(tmp_path / "results.jsonl").cost[0]
     append(tmp_path / "results.jsonl", [replace(own, bundle="mine", sha256="0" * 64)])
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"kind": "cost", "bundle": "cut sho')  # by a kill, within its writing
     other = small_network()
     torch.nn.init.normal_(other.head.heatmaps.weight, std=2.0)
     bundles, failures = export_steps(chain, {"distilled": other}, TracedOtherwise().eval(), SILENT)
