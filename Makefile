@@ -8,6 +8,7 @@ install: .venv/installed
 
 # PyTorch by its exact version first, so that no other package chooses another. README.md tells how to have its CPU build.
 .venv/installed: pyproject.toml constraints.txt
+	@echo "installing into .venv, a few minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt

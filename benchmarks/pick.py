@@ -114,8 +114,8 @@ def pick(
     judged = [p for p in asked if all(VALUES[name](p) is not None for name in needed)]
     if not judged:
         raise UserError(
-            f"none of {len(asked)} points has a value for each of {', '.join(sorted(needed))};"
-            " measure them with 'slimalign eval' and 'slimalign bench'"
+            f"none of {len(asked)} points has each of {', '.join(_measured(name) for name in sorted(needed))};"
+            " measure NME with 'slimalign eval', latency with 'slimalign bench', both into one results file"
         )
     fitting = sorted((p for p in judged if not _violated(p, limits)), key=_merit)
     best = fitting[0] if fitting else None
@@ -163,6 +163,10 @@ def _relaxations(points: Sequence[Point], limits: Limits) -> tuple[Relaxation, .
         Relaxation({name: _value(point, name) for name in VALUES if name in _violated(point, limits)}, point)
         for point in cheapest
     )
+
+
+def _measured(limit: str) -> str:
+    return {"max_nme": "NME", "max_latency_ms": "latency"}.get(limit, limit.removeprefix("max_"))
 
 
 def _words(batch: int | None, threads: int | None, runtime: str | None) -> str:

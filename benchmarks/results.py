@@ -222,7 +222,10 @@ def _lines(text: str, path: Path) -> Iterator[tuple[str, AnyRecord]]:
 
 
 def _cut(place: str) -> str:
-    return f"{place}: cut short, was the writer killed? Delete that line and measure what it held again"
+    return (
+        f"{place}: not a whole record; if its writer was killed, delete that line and measure what it held again, "
+        "if this is another kind of file, give a results.jsonl"
+    )
 
 
 def _record(line: str, place: str) -> AnyRecord:

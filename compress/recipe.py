@@ -270,20 +270,25 @@ def _first_fault(error: ValidationError) -> str:
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
     where = ".".join(str(part) for part in fault["loc"])
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: {_unknown(fault['loc'])}{more}"
+    unknown = fault["type"] == "extra_forbidden"
+    meant = _meant(fault["loc"]) if unknown else None
+    # The entry that was meant is missing: the same fault once more.
+    others = [one for one in faults[1:] if meant is None or one["loc"] != (*fault["loc"][:-1], meant)]
+    more = f" (and {len(others)} more)" if others else ""
+    if unknown:
+        hint = f"; did you mean {meant}?" if meant else ""
+        return f"{where}: there is no such entry{hint}{more}"
     shown = fault["input"] if isinstance(fault["input"], (str, int, float, bool, list)) else None
     value = f" = {shown}" if shown is not None else ""
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}{value}: {message}{more}" if where else f"{message}{more}"
 
 
-def _unknown(location: tuple[str | int, ...]) -> str:
+def _meant(location: tuple[str | int, ...]) -> str | None:
+    """The name of an entry that is near the unknown one at ``location``."""
     part: type[BaseModel] = Recipe
     for name in location[:-1]:
         annotation = part.model_fields[str(name)].annotation
         # A part that may be left out is a union with None.
         part = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
-    near = difflib.get_close_matches(str(location[-1]), part.model_fields, 1)
-    return f"there is no such entry; did you mean {near[0]}?" if near else "there is no such entry"
+    return next(iter(difflib.get_close_matches(str(location[-1]), part.model_fields, 1)), None)

@@ -108,6 +108,7 @@ class Trainer:
         self._check_batch(stage)
         path = self.folder / stage.name / CHECKPOINT_NAME
         history, first = self._restore(stage, path)
+        self.progress.console.print(_standing(stage, first, self._batches_an_epoch(stage)))
         task = self.progress.add_task(stage.name, total=stage.epochs * self._batches_an_epoch(stage))
         self.progress.advance(task, first * self._batches_an_epoch(stage))
         for epoch in range(first, stage.epochs):
@@ -149,8 +150,6 @@ class Trainer:
         if self.fabric.is_global_zero:
             # A kill between checkpoint and log leaves the log a row short.
             _write_csv(path.with_name("log.csv"), saved.history)
-        if saved.epoch < stage.epochs:
-            self.progress.console.print(f"{stage.name}: goes on after epoch {saved.epoch} of {stage.epochs}")
         return saved.history, saved.epoch
 
     def _one_pass(
@@ -195,14 +194,21 @@ class Trainer:
         if not self.fabric.is_global_zero:
             return
         _write_tensorboard(self.folder / TENSORBOARD / stage.name, row)
-        figures = "  ".join(
-            f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "seconds")
-        )
+        # The spread of the factors is for the CSV and TensorBoard.
+        shown = [key for key in row if key.endswith("_loss") or key.startswith("val_nme")]
+        figures = "  ".join(f"{key} {row[key]:.4g}" for key in shown)
         left = (stage.epochs - row["epoch"]) * row["seconds"] / 60
         epoch = f"{stage.name} epoch {row['epoch']:.0f}/{stage.epochs}"
         self.progress.console.print(
             f"{epoch}  {figures}  {row['seconds']:.0f} s, {left:.0f} min left in this stage"
         )
+
+
+def _standing(stage: Stage, done: int, batches: int) -> str:
+    if done == stage.epochs:
+        return f"{stage.name}: all of its {done} epochs are trained already"
+    goes_on = f", goes on after epoch {done}" if done else ""
+    return f"{stage.name}: {stage.epochs} epochs of {batches} batches{goes_on}"
 
 
 def set_learning_rate(optimizer: Optimizer, schedule: Schedule, epoch: float, epochs: int) -> None:

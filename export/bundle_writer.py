@@ -22,7 +22,7 @@ from slimalign.export.formats import Format, format_named
 from slimalign.export.parity import ParityError, ParityReport, compare, torch_heatmaps
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import cannot_be_written, write_text
 
 Image = NDArray[np.uint8]
@@ -42,7 +42,8 @@ def write_bundle(
     Until then it lies in ``folder`` + ``.part``; a file that does not agree ends as ``.failed-parity``,
     which the next one that does agree clears away.
 
-    Raises ParityError where it does not agree, and UserError where the network, the crops or the place do
+    Raises ParityError where it does not agree, CheckError where the network finds no points and the format is
+    one for devices, and UserError where the network, the crops or the place do
     not fit or the format's packages are missing.
     """
     folder = Path(folder)
@@ -60,6 +61,11 @@ def write_bundle(
             report(parity)
         if parity.fault:
             raise ParityError(f"bundle '{subject.name}': {parity.fault}")
+        # Training may start from a PyTorch bundle; what a device runs has to find points.
+        if parity.flat and kind.name != "torch":
+            raise CheckError(
+                f"{folder}: its network's heatmaps are flat, so it finds no points; train it first"
+            )
         _move(part, folder)
         shutil.rmtree(_beside(folder, "failed-parity"), ignore_errors=True)
     except ParityError as error:

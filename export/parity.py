@@ -55,6 +55,11 @@ class ParityReport:
         return HEATMAP_TOLERANCE * max(1.0, self.heatmap_scale)
 
     @property
+    def flat(self) -> bool:
+        """Whether no heatmap has a peak, as those of an untrained network: no point could be compared."""
+        return self.tied_points == self.points
+
+    @property
     def fault(self) -> str | None:
         """What does not hold, in a few words; None where the file is as good as the network."""
         if not self.heatmap_difference <= self.heatmap_tolerance:
@@ -63,8 +68,6 @@ class ParityReport:
             return (
                 f"points differ by {self.point_difference_px:.2g} px, at most {POINT_TOLERANCE_PX} is allowed"
             )
-        if self.tied_points == self.points:
-            return "every heatmap is flat, so no point can be compared; train the network first"
         return None
 
 

@@ -106,9 +106,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     folder = Path(folder)
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise UserError(
-            f"{folder}: not a bundle, it holds no {MANIFEST_NAME}; give a folder made by 'slimalign export'"
-        )
+        raise UserError(f"{folder}: {_no_bundle(folder)}")
     manifest = _manifest_from(path)
     for name, expected in manifest.files.items():
         file = folder / name
@@ -119,6 +117,18 @@ def read_bundle(folder: str | Path) -> Bundle:
                 f"{file}: changed or cut short since the export (sha256 differs); export it again"
             )
     return Bundle(folder, manifest)
+
+
+def _no_bundle(folder: Path) -> str:
+    if not folder.exists():
+        return "no such folder; give a bundle, as 'slimalign export' and 'slimalign run' make them"
+    # A run keeps its bundles in bundles/, an export one beside the other.
+    inside = sorted(
+        path.parent for path in [*folder.glob(f"*/{MANIFEST_NAME}"), *folder.glob(f"*/*/{MANIFEST_NAME}")]
+    )
+    if inside:
+        return f"not a bundle, but holds some; give one of {', '.join(map(str, inside))}"
+    return f"not a bundle, it holds no {MANIFEST_NAME}; give a folder made by 'slimalign export' or 'slimalign run'"
 
 
 def _manifest_from(path: Path) -> Manifest:

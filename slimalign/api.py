@@ -73,9 +73,10 @@ def run(
     only the first process has an answer, the others get None.
     ``failures`` of the answer tell of files that do not compute what PyTorch does.
     """
+    # Read before the packages of training are imported, which takes seconds, so that a mistake is told at once.
+    chosen = read_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     from slimalign.making import run as make
 
-    chosen = read_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
     folder = Path("runs") / chosen.name if out is None else Path(out)
     return make(chosen, folder, _path(data), progress or _silent(), skip_bad, retrain, devices, nodes)
 

@@ -17,12 +17,14 @@ from torch import nn
 from slimalign.chain import Chain, searched
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
+from slimalign.compress.distil import ABLATION
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.recipe import Recipe, SlimRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from
 from slimalign.compress.torch_files import read_network
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.formats import check_imports, format_named
+from slimalign.export.parity import ParityReport
 from slimalign.export.subject import ExportSubject
 from slimalign.exporting import ExportJob, raise_all, write_bundles
 from slimalign.faces import Faces, recipe_faces
@@ -106,10 +108,17 @@ def run(
 
 
 def _opening(recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric) -> str:
-    distillation = f"distillation ({recipe.distil.epochs}{', four times' if recipe.distil.ablation else ''})"
-    stages = [f"teacher ({recipe.teacher.epochs} epochs)", f"supernet ({recipe.search.epochs})", distillation]
+    rows = len(ABLATION) if recipe.distil.ablation else 1
+    stages = [
+        f"teacher ({recipe.teacher.epochs} epochs)",
+        f"supernet ({recipe.search.epochs} epochs)",
+        f"{'' if rows == 1 else f'{rows} times '}distillation ({recipe.distil.epochs} epochs)",
+    ]
     if recipe.baseline is not None:
-        stages.append(f"{1 + recipe.baseline.count} baselines ({recipe.baseline.epochs})")
+        stages.append(
+            f"the student and {recipe.baseline.count} random architectures from scratch "
+            f"({recipe.baseline.epochs} epochs each)"
+        )
     return (
         f"{folder}: {len(faces.train)} faces to train on, {len(faces.val)} to choose by, {len(faces.test)} to test; "
         f"{', '.join(stages)}; on {fabric.device.type}"
@@ -157,10 +166,14 @@ def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> F
 
 @dataclass(frozen=True)
 class SlimResult:
-    """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning."""
+    """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning.
+
+    ``flat`` says that so much was cut that the student finds no point at all until it is trained.
+    """
 
     architecture: Architecture
     bundle: Bundle
+    flat: bool
 
 
 def slim(folder: Path, cut: SlimRecipe, name: str) -> SlimResult:
@@ -172,8 +185,9 @@ def slim(folder: Path, cut: SlimRecipe, name: str) -> SlimResult:
     found = searched(folder)
     architecture = slimmed_architecture(found.supernet.architecture, found.importances, cut)
     subject = subject_of(found.recipe, name, student_from(found.supernet, architecture))
-    bundle = write_bundle(place, subject, "torch", _parity_crops(folder, subject))
-    return SlimResult(architecture, bundle)
+    reports: list[ParityReport] = []
+    bundle = write_bundle(place, subject, "torch", _parity_crops(folder, subject), reports.append)
+    return SlimResult(architecture, bundle, reports[0].flat)
 
 
 def _slim_place(run_folder: Path, name: str) -> Path:

@@ -160,6 +160,7 @@ def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list
     splits = {"val": faces.val, "test": faces.test} if faces.has_validation else {"test": faces.test}
     records: list[AccuracyRecord | CostRecord] = []
     found = []
+    progress.console.print(f"measuring {len(bundles)} bundles: NME on {' and '.join(splits)}, then latency")
     task = progress.add_task("measuring NME", total=len(bundles))
     for bundle in bundles:
         with open_bundle(bundle, threads=None) as session:

@@ -66,7 +66,9 @@ def test_a_cut_last_line_is_named_and_the_next_append_mends_it(tmp_path: Path, k
     append(path, [cost("a"), cost("b")])
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:kept])
-    with pytest.raises(UserError, match=r"results.jsonl, line 2: cut short, was the writer killed\?"):
+    with pytest.raises(
+        UserError, match=r"results.jsonl, line 2: not a whole record; if its writer was killed"
+    ):
         read(path)
     append(path, [cost("c")])
     assert read(path).cost == (cost("a"), cost("c"))
@@ -87,7 +89,7 @@ def test_a_cut_line_within_the_file_is_named(tmp_path: Path) -> None:
     append(path, [cost("a"), cost("b")])
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first[:20] + b"\n" + second)
-    with pytest.raises(UserError, match=r"results.jsonl, line 1: cut short"):
+    with pytest.raises(UserError, match=r"results.jsonl, line 1: not a whole record"):
         read(path)
 
 
@@ -295,7 +297,9 @@ def test_what_cannot_be_picked_from_is_said() -> None:
         UserError, match=r"no point with batch = 8; the results hold litert at batch 1 with 1"
     ):
         pick(POINTS, Limits(), batch=8)
-    with pytest.raises(UserError, match="none of 3 points has a value for each of max_gmacs, max_nme"):
+    with pytest.raises(
+        UserError, match="none of 3 points has each of gmacs, NME; measure NME with 'slimalign eval'"
+    ):
         pick(POINTS, Limits(max_gmacs=1))
     with pytest.raises(UserError, match="max_nme = 0, must be above 0"):
         Limits(max_nme=0)

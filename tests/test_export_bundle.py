@@ -24,7 +24,7 @@ from slimalign.export.parity import ParityError, ParityReport
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import read_bundle
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import CheckError, UserError
 
 SIZE = 64
 
@@ -113,6 +113,18 @@ def test_what_is_no_bundle_is_not_replaced(subject: ExportSubject, crops: np.nda
     assert names(tmp_path) == ["note", "photos"]
 
 
+def test_a_network_that_finds_no_points_is_kept_for_training_alone(
+    subject: ExportSubject, crops: np.ndarray, tmp_path: Path
+) -> None:
+    nn.init.zeros_(subject.network.get_parameter("head.heatmaps.weight"))
+    write_bundle(tmp_path / "small", subject, "torch", crops)
+    with pytest.raises(
+        CheckError, match="device: its network's heatmaps are flat, so it finds no points; train"
+    ):
+        write_bundle(tmp_path / "device", subject, "onnx", crops)
+    assert names(tmp_path) == ["small"]
+
+
 class TracedOtherwise(nn.Module):
     """A network whose exported file computes something else."""
 
@@ -155,7 +167,7 @@ from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.subject import ExportSubject
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import CheckError, UserError
 
 network = HRSuperNet(full_architecture(19, 64, 12, (6, 10, 14), stage_count=4, encoders=1))
 subject = ExportSubject("small", network, 64, 1.25, "aflw-19", "local-softmax", 4)

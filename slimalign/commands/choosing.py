@@ -35,7 +35,9 @@ def pick(
     max_params: Annotated[Optional[float], typer.Option(help="Most parameters.")] = None,
     batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads.")] = 1,
-    runtime: Annotated[Optional[str], typer.Option(help="Only this runtime.")] = None,
+    runtime: Annotated[
+        Optional[str], typer.Option(help="Only this runtime: onnxruntime, litert or pytorch.")
+    ] = None,
     split: JudgedSplitOption = "val",
     normaliser: NormaliserOption = "inter-ocular",
     protocol: ProtocolOption = None,

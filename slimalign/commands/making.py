@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from slimalign.commands.options import DataOption, JsonOption, SkipBadOption
-from slimalign.showing import print_json, say, shown_progress
+from slimalign.showing import print_json, remark, say, shown_progress
 
 if TYPE_CHECKING:
     from slimalign.making import RunResult
@@ -47,7 +47,6 @@ def run(
     from dataclasses import asdict
 
     from slimalign import api
-    from slimalign.exporting import raise_all
 
     with shown_progress() as progress:
         result = api.run(
@@ -66,6 +65,8 @@ def run(
         print_json(asdict(result.waterfall))
     else:
         _show(result)
+    from slimalign.exporting import raise_all
+
     raise_all(result.failures)
 
 
@@ -104,6 +105,8 @@ def slim(
 
     made = api.slim(run_folder, max_gmacs=max_gmacs, max_params=max_params, threshold=threshold, name=name)
     cost = made.bundle.manifest.cost
+    if made.flat:
+        remark(f"{made.bundle.folder}: cut so deep that its heatmaps are flat until it is trained")
     if as_json:
         print_json({"bundle": str(made.bundle.folder), **cost})
         return

@@ -43,9 +43,17 @@ def profile(
     totals = found.totals
     say(
         f"{found.network}, {found.landmarks} landmarks, {found.input_size}x{found.input_size}: "
-        f"{totals['params'] / 1e6:.3f} M params, {totals['macs'] / 1e9:.3f} G multiply-adds; without the head "
-        f"{totals['params_without_head'] / 1e6:.3f} M, {totals['macs_without_head'] / 1e9:.3f} G"
+        f"{_mega(totals['params'])} params, {_giga(totals['macs'])} multiply-adds; without the head "
+        f"{_mega(totals['params_without_head'])}, {_giga(totals['macs_without_head'])}"
     )
+
+
+def _mega(count: int) -> str:
+    return f"{count / 1e6:#.4g} M"
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:#.4g} G"
 
 
 def evaluate(

@@ -47,7 +47,12 @@ def predict(
         return
     for face in found:
         scores = face["scores"]
-        say(f"face in {face['box']}: mean score {sum(scores) / len(scores):.3f}")
+        place = ",".join(f"{value:g}" for value in face["box"])
+        say(f"face in {place}: {len(scores)} points, mean score {sum(scores) / len(scores):.3f}")
+    if out is None:
+        say("--json prints the points, --out FILE draws them")
+    else:
+        say(f"The picture is {out}; --json prints the points")
 
 
 def _predict_many(bundle: Path, boxes: Path) -> None:

@@ -160,6 +160,11 @@ def test_predict_prints_faces_and_says_what_it_takes_for_one(slimalign: Command,
     assert set(face) == {"box", "points", "scores"}
     assert face["box"] == pytest.approx(FACES[0].box)
     assert (np.shape(face["points"]), np.shape(face["scores"])) == ((19, 2), (19,))
+    (said, way) = slimalign("predict", photo, "--bundle", place.onnx, "--box", "0,0,96,90.5").out.splitlines()
+    assert said.startswith("face in 0,0,96,90.5: 19 points, mean score ")
+    assert way == "--json prints the points, --out FILE draws them"
+    drawn = slimalign("predict", photo, "--bundle", place.onnx, "--box", boxed(0), "--out", "drawn.png")
+    assert drawn.out.splitlines()[-1] == "The picture is drawn.png; --json prints the points"
     whole = slimalign("predict", photo, "--bundle", place.onnx, "--json")
     assert set(whole.json) == {"faces"}
     assert whole.json["faces"][0]["box"] == [-0.5, -0.5, 95.5, 95.5]

@@ -66,12 +66,15 @@ MISTAKES = [
     ),
     ("run {root}/recipes/demo.toml --data nowhere --out run", "--data nowhere: data.format = drawn needs no"),
     ("run {root}/recipes/faces300w_cpu.toml --out run", "give it with --data"),
-    ("eval nowhere --data .", "nowhere: not a bundle"),
+    ("eval nowhere --data .", "nowhere: no such folder; give a bundle"),
+    ("eval {onnx}/.. --data .", "not a bundle, but holds some; give one of {onnx}/../onnx, {onnx}/../torch"),
+    ("eval {data} --data .", "not a bundle, it holds no bundle.json"),
+    ("pick {root}/README.md", "README.md, line 1: not a whole record"),
     ("eval {onnx} --data nowhere", "nowhere: no such folder"),
     ("eval {onnx} --data {data} --normaliser nose", "normaliser 'nose' is unknown"),
     ("eval {onnx} --data {data} --threshold 0", "threshold 0; give an NME in percent above 0"),
     ("eval {onnx} --data {data} --data-format folder --split x", "the splits there are test, val"),
-    ("bench nowhere", "nowhere: not a bundle"),
+    ("bench nowhere", "nowhere: no such folder"),
     ("bench {onnx} --batch 0", "--batch: '0' is not a whole number above 0"),
     ("bench {onnx} --batch \u00b2", "--batch: '\u00b2' is not a whole number above 0"),
     ("bench {onnx} --data {data} --data-format folder --split x", "the splits there are test, val"),
@@ -99,13 +102,11 @@ MISTAKES = [
 def test_mistakes_end_with_status_2_and_one_line(
     slimalign: Command, place: Place, line: str, fault: str
 ) -> None:
-    words = [
-        word.format(onnx=place.onnx, torch=place.torch, data=place.data, root=ROOT) for word in line.split()
-    ]
-    done = slimalign(*words)
+    places = {"onnx": place.onnx, "torch": place.torch, "data": place.data, "root": ROOT}
+    done = slimalign(*(word.format(**places) for word in line.split()))
     assert (done.status, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
-    assert fault in done.err
+    assert fault.format(**places) in done.err
 
 
 def test_help_is_no_mistake(slimalign: Command) -> None:
