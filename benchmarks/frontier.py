@@ -121,16 +121,16 @@ def join(
 ) -> list[Point]:
     """One point for every bundle, runtime, batch size and thread count; the latest record of each counts.
 
-    A bundle without a latency record gives one point too. ``split``, ``protocol``, ``target``, ``batch`` and
-    ``threads`` choose among the records; raises UserError where they leave several splits, or bundles that were
+    A bundle without a latency record that counts gives one point too. ``split``, ``protocol``, ``target``, ``batch``
+    and ``threads`` choose among the records; raises UserError where they leave several splits, or bundles that were
     judged on different faces, or several protocols, targets or processors, whose figures must not be ranked
     together. Raises UserError too where there is latency, but none at ``batch`` and ``threads``.
     """
     latencies = _chosen_latencies(results.latency, protocol, target)
     _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
     _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
-    _one_of_a_kind((record.cpu for record in latencies), "processors", "keep one results file a machine")
     latencies = _at_setting(latencies, batch, threads)
+    _one_of_a_kind((record.cpu for record in latencies), "processors", "keep one results file a machine")
     accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
     _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")
     latest = {record.sha256: record for record in accuracies}
@@ -140,7 +140,7 @@ def join(
         "keep one results file a data set",
     )
     points = _without_latency(results, latest.values())
-    measured = {_identity(record): _with_latency(points, record) for record in latencies}
+    measured = {record.setting: _with_latency(points, record) for record in latencies}
     bare = [point for sha256, point in points.items() if sha256 not in {r.sha256 for r in latencies}]
     return [*measured.values(), *bare]
 
@@ -186,10 +186,6 @@ def _without_latency(results: Results, accuracies: Iterable[AccuracyRecord]) -> 
             known, nme=accuracy.nme, split=accuracy.split, normaliser=accuracy.normaliser
         )
     return points
-
-
-def _identity(record: Record) -> tuple[object, ...]:
-    return (record.sha256, record.runtime, record.batch, record.threads, record.target, record.protocol)
 
 
 def _with_latency(points: Mapping[str, Point], record: Record) -> Point:

@@ -91,24 +91,24 @@ class Choice:
 def pick(
     points: Sequence[Point],
     limits: Limits,
-    batch: int | None = None,
-    threads: int | None = None,
     runtime: str | None = None,
 ) -> Choice:
-    """The point of least NME within ``limits`` among those of a batch size, thread count and runtime.
+    """The point of least NME within ``limits``, or of one ``runtime``, among ``points`` of one batch size and thread
+    count, as ``join`` gives them.
 
-    Points that were not timed count too, where neither a runtime nor a limit on latency asks for timing.
-    Equal NME, to NME_DIGITS, is decided by latency, then size, then name. Points that lack the NME or a value that
-    a limit bounds are left aside. Raises UserError where no point is left to choose from.
+    Points that were not timed count too, where neither a runtime nor a limit on latency asks for timing. Equal NME,
+    to NME_DIGITS, is decided by latency, then size, then name. Points that lack the NME or a value that a limit
+    bounds are left aside. Raises UserError where no point is left to choose from.
     """
-    timed = [p for p in points if batch in (None, p.batch) and threads in (None, p.threads)]
-    asked = [p for p in timed if p.batch is not None and runtime in (None, p.runtime)]
-    if runtime is None and limits.max_latency_ms is None:
-        asked += [p for p in points if p.batch is None]
-    if not asked:
+    if not points:
         raise UserError(
-            f"no point with {_words(batch, threads, runtime)}; the results hold {_held(points)}, "
-            "measure more with 'slimalign bench'"
+            "the results hold no bundle; measure some with 'slimalign eval' and 'slimalign bench'"
+        )
+    asked = [p for p in points if runtime in (None, p.runtime)]
+    if not asked:
+        held = ", ".join(sorted({p.runtime for p in points if p.runtime})) or "no latency at all"
+        raise UserError(
+            f"no point with runtime = {runtime}; the results hold {held}, measure more with 'slimalign bench'"
         )
     needed = {"max_nme", *limits.given()}
     judged = [p for p in asked if all(VALUES[name](p) is not None for name in needed)]
@@ -167,15 +167,3 @@ def _relaxations(points: Sequence[Point], limits: Limits) -> tuple[Relaxation, .
 
 def _measured(limit: str) -> str:
     return {"max_nme": "NME", "max_latency_ms": "latency"}.get(limit, limit.removeprefix("max_"))
-
-
-def _words(batch: int | None, threads: int | None, runtime: str | None) -> str:
-    asked = {"batch": batch, "threads": threads, "runtime": runtime}
-    return (
-        ", ".join(f"{name} = {value}" for name, value in asked.items() if value is not None) or "any setting"
-    )
-
-
-def _held(points: Sequence[Point]) -> str:
-    found = sorted({f"{p.runtime} at batch {p.batch} with {p.threads} threads" for p in points if p.runtime})
-    return "; ".join(found) or "no latency at all"

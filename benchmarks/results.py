@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import cannot_be_written, lock, write_text
+from slimalign.runtimes.files import cannot_be_written, held, write_text
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
 
@@ -143,11 +143,12 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
     path = Path(path)
     if not path.is_file():
         return
-    text = path.read_text(encoding="utf-8", errors="replace")
-    last = text.rfind("\n") + 1
-    whole = text if _is_json(text[last:].encode()) else text[:last]
-    kept = [line for line, record in _lines(whole, path) if not stale(record)]
-    write_text(path, "".join(line + "\n" for line in kept))
+    with held(path) as file:  # nobody appends between reading and replacing
+        text = _read_whole(file).decode(errors="replace")
+        last = text.rfind("\n") + 1
+        whole = text if _is_json(text[last:].encode()) else text[:last]
+        kept = [line for line, record in _lines(whole, path) if not stale(record)]
+        write_text(path, "".join(line + "\n" for line in kept))
 
 
 def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
@@ -163,19 +164,17 @@ def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as file:
-            lock(file.fileno())
+        with held(path) as file:
             _append_lines(file, "".join(line + "\n" for line in lines).encode())
     except OSError as error:
         raise UserError(f"{path}: {cannot_be_written(error)}; nothing was added") from None
 
 
 def _append_lines(file: io.FileIO, text: bytes) -> None:
-    file.seek(0)
-    held = file.read()
-    start = held.rfind(b"\n") + 1
-    if _is_json(held[start:]):
-        start, text = len(held), b"\n" + text
+    there = _read_whole(file)
+    start = there.rfind(b"\n") + 1
+    if _is_json(there[start:]):
+        start, text = len(there), b"\n" + text
     file.truncate(start)
     try:
         while text:  # a raw write may be a short one
@@ -184,6 +183,11 @@ def _append_lines(file: io.FileIO, text: bytes) -> None:
     except OSError:
         file.truncate(start)
         raise
+
+
+def _read_whole(file: io.FileIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _is_json(line: bytes) -> bool:

@@ -229,9 +229,17 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _batches_can_be_normalised(self) -> Recipe:
-        stages = {"teacher": 4, "search": len(self.search.widths), "distil": len(self.search.widths)}
-        for name, levels in stages.items():
-            batch, smallest = getattr(self, name).batch, self.input.size // (4 * 2 ** (levels - 1))
+        searched = len(self.search.widths)
+        for name, levels in {
+            "teacher": 4,
+            "search": searched,
+            "distil": searched,
+            "baseline": searched,
+        }.items():
+            stage: TrainingRecipe | None = getattr(self, name)
+            if stage is None:
+                continue
+            batch, smallest = stage.batch, self.input.size // (4 * 2 ** (levels - 1))
             if batch * smallest**2 < 2:
                 raise ValueError(
                     f"{name}.batch = {batch}, batch norm needs more than one value, and the lowest level has 1x1 at "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -19,6 +20,10 @@ Importances = Mapping[Operation, float]
 
 FLAT_SPREAD = 0.02
 """Importances whose 5 % and 95 % quantiles differ by less than this share of the median tell nothing apart."""
+
+
+Path = tuple[Operation, ...]
+"""Operations that lead one after the other from the input to the head."""
 
 
 class Size(NamedTuple):
@@ -47,38 +52,45 @@ class CutCosts:
         factors = len(cut.operations)
         return Size(factors + sum(size.params for size in sizes), sum(size.macs for size in sizes))
 
-    def least(self) -> Size:
-        """The least parameters and the least multiply-adds that any cut has; not all cuts with one have the other."""
-        fewest, quickest = (self.of(self.full.keeping(path)) for path in self.cheapest_paths())
-        return Size(fewest.params, quickest.macs)
+    def lightest_paths(self) -> dict[Size, Path]:
+        """The single paths from the input to the head that no other beats in both parameters and multiply-adds.
 
-    def cheapest_paths(self) -> tuple[tuple[Operation, ...], ...]:
-        """The single paths from the input to the head of fewest parameters, and of fewest multiply-adds."""
-        return tuple(self._cheapest_path(which) for which in range(len(Size._fields)))
-
-    def _cheapest_path(self, which: int) -> tuple[Operation, ...]:
-        """The path of least cost, by the entry ``which`` of Size."""
-
-        def cost(path: tuple[Operation, ...]) -> int:
-            parts = [f"transforms.{operation_key(op)}" for op in path]
-            parts += [f"encoders.{block_key(op.stage, op.target)}" for op in path]
-            return sum(self._parts[name][which] for name in parts)
-
-        paths: dict[int, tuple[Operation, ...]] = {0: ()}
+        Every cut holds a single path, and costs no less: a budget that no lightest path meets, no cut meets.
+        """
+        paths: dict[int, dict[Size, Path]] = {0: {Size(0, 0): ()}}
         for number, stage in enumerate(self.full.stages, start=2):
             paths = {
-                target: min(
-                    ((*paths[source], Operation(number, target, source)) for source in sources), key=cost
+                target: _unbeaten(
+                    (self._longer(size, op), (*path, op))
+                    for op in (Operation(number, target, source) for source in sources)
+                    for size, path in paths[op.source].items()
                 )
                 for target, sources in stage.items()
             }
-        return min(paths.values(), key=lambda path: self.of(self.full.keeping(path))[which])
+        whole = [path for ending in paths.values() for path in ending.values()]
+        return _unbeaten((self.of(self.full.keeping(path)), path) for path in whole)
+
+    def _longer(self, size: Size, op: Operation) -> Size:
+        """``size`` of a path that ``op`` and the block which it leads to are added to."""
+        transform = self._parts[f"transforms.{operation_key(op)}"]
+        encoder = self._parts[f"encoders.{block_key(op.stage, op.target)}"]
+        return Size(*map(sum, zip(size, transform, encoder, strict=True)))
 
     def _hidden_layer(self, cut: Architecture) -> Size:
         """The head's first layer: its inputs are the channels of the levels that are left."""
         whole, biases = self._parts["head.hidden"], self.full.hidden_width
         channels, left = (sum(a.widths[i] for i in a.output_levels) for a in (self.full, cut))
         return Size((whole.params - biases) // channels * left + biases, whole.macs // channels * left)
+
+
+def _unbeaten(paths: Iterable[tuple[Size, Path]]) -> dict[Size, Path]:
+    """Those among ``paths`` that no other beats, by size, the fewest parameters first."""
+    found: dict[Size, Path] = {}
+    fewest_macs = math.inf
+    for size, path in sorted(paths):
+        if size.macs < fewest_macs:
+            found[size], fewest_macs = path, size.macs
+    return found
 
 
 def _sizes_of_parts(layers: Iterable[LayerCost]) -> defaultdict[str, Size]:
@@ -115,32 +127,42 @@ def check_budget(full: Architecture, recipe: SlimRecipe) -> None:
     if recipe.threshold is not None:
         return
     costs = CutCosts(full)
-    whole, least = costs.of(full), costs.least()
+    whole = costs.of(full)
     if _budget(recipe)(whole):
         raise UserError(
             f"slim: the whole supernet is within the budget, it has {whole.params} parameters and "
             f"{whole.macs / 1e9:.4f} G multiply-adds; lower max_gmacs or max_params"
         )
-    if not _budget(recipe)(least):
-        raise _unmet(least)
+    _path_within(costs, recipe)
 
 
-def _unmet(least: Size) -> UserError:
-    return UserError(
-        f"slim: no student meets the budget, every one has at least {least.params} parameters and "
-        f"{least.macs / 1e9:.4f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
+def _path_within(costs: CutCosts, recipe: SlimRecipe) -> Path:
+    """The lightest path of fewest parameters within the budget; raises UserError where there is none."""
+    paths = costs.lightest_paths()
+    for size, path in paths.items():
+        if _budget(recipe)(size):
+            return path
+    sizes = [size for size in paths if recipe.max_params is None or size.params <= recipe.max_params]
+    within = f" of at most {recipe.max_params} parameters" if recipe.max_params is not None and sizes else ""
+    least = Size(min(size.params for size in paths), min(size.macs for size in sizes or paths))
+    # Rounded up: this many are enough.
+    raise UserError(
+        f"slim: no student meets the budget, every one{within} has at least {least.params} parameters and "
+        f"{math.ceil(least.macs / 1e5) / 1e4:.4f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
     )
 
 
 def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: SlimRecipe) -> Architecture:
     costs = CutCosts(full)
-    # The order of importance ends in one path, which may cost more than others: then the cheapest one is spared.
-    for spared in ((), *costs.cheapest_paths()):
-        order = [*spared, *(op for op in operations if op not in spared)]
-        cut = largest_within(costs, order, _budget(recipe))
-        if cut is not None:
-            return cut
-    raise _unmet(costs.least())
+    cut = largest_within(costs, operations, _budget(recipe))
+    if cut is not None:
+        return cut
+    # The order of importance ends in one path, which may cost more than others: then a lightest one is spared.
+    spared = _path_within(costs, recipe)
+    order = [*spared, *(op for op in operations if op not in spared)]
+    cut = largest_within(costs, order, _budget(recipe))
+    assert cut is not None
+    return cut
 
 
 def ranked_operations(importances: Importances) -> list[Operation]:

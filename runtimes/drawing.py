@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import check_writable, replacing
+from slimalign.runtimes.files import check_replaceable, replacing
 from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]
@@ -81,7 +81,7 @@ def contact_sheet(tiles: Sequence[Image], columns: int, gap: int = 4) -> Image:
 def check_image_path(path: Path) -> None:
     """Raise UserError where ``write_image`` would not know the format or could not write into the folder."""
     _check_ending(path)
-    check_writable(path)
+    check_replaceable(path)
 
 
 def _check_ending(path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
 
 from slimalign.runtimes.errors import UserError
 
@@ -41,17 +42,27 @@ def cannot_be_written(error: OSError) -> str:
     return f"cannot be written ({error.strerror or error}); free some space or mend its rights"
 
 
-def check_writable(path: Path) -> None:
-    """Raise UserError where ``path`` could not be written, before the work that makes what goes there.
+def check_replaceable(path: Path) -> None:
+    """Raise UserError where ``replacing`` could not put a file at ``path``, before the work that makes what goes there.
 
     Its folder is made where it is missing.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            path.open("r+b").close()
-        else:
-            TemporaryFile(dir=path.parent).close()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"{path}: {cannot_be_written(error)}") from None
+
+
+def check_appendable(path: Path) -> None:
+    """Raise UserError where nothing could be added to the file ``path``, which may be missing, as its folder may."""
+    if not path.exists():
+        check_replaceable(path)
+        return
+    try:
+        path.open("r+b").close()
     except OSError as error:
         raise UserError(f"{path}: {cannot_be_written(error)}") from None
 
@@ -62,22 +73,29 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def lock(descriptor: int) -> None:
-    """Hold the open file of ``descriptor`` until it is closed; another process that holds it is waited for.
+def held(path: Path) -> io.FileIO:
+    """The file ``path``, made where it is missing, to read and to append to, and held until it is closed.
 
-    Without effect where the system or the file system knows no locks.
+    Another process that holds it is waited for; what it has put in its place meanwhile is then held instead. Where
+    the system or the file system knows no locks nobody waits.
     """
-    if sys.platform != "win32":
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    while True:
+        file = path.open("a+b", buffering=0)
+        if sys.platform != "win32":
+            with suppress(OSError):
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 @contextmanager
 def _claimed(beside: Path) -> Iterator[None]:
     """Hold ``beside`` for the body; it is removed where the body fails."""
-    with closing(_locked(beside)) as held:
+    with held(beside) as file:
         if sys.platform == "win32":  # which renames no open file
-            held.close()
+            file.close()
         try:
             yield
         except BaseException:
@@ -85,14 +103,3 @@ def _claimed(beside: Path) -> Iterator[None]:
             with suppress(OSError):
                 beside.unlink()
             raise
-
-
-def _locked(beside: Path) -> BinaryIO:
-    while True:
-        file = beside.open("ab")
-        lock(file.fileno())
-        # Whoever held it before has renamed or removed it; then there is a new one to be held.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), beside.stat()):
-                return file
-        file.close()

@@ -172,6 +172,11 @@ class Record:
         """The median of a call."""
         return Timing(self.samples_ms).percentile_ms(50)
 
+    @property
+    def setting(self) -> tuple[str | int, ...]:
+        """What was measured and how: of several records with one setting the latest counts."""
+        return (self.sha256, self.runtime, self.batch, self.threads, self.target, self.protocol)
+
     def summary(self) -> dict[str, Any]:
         """Figures without the raw samples, for ``--json``; ``p99_ms`` only from 1000 samples on."""
         timing = Timing(self.samples_ms)

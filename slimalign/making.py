@@ -213,7 +213,8 @@ def export(source: Path, formats: Sequence[str], out: Path | None, progress: Pro
     for format_name in formats:
         format_named(format_name)
     out = Path("exported") / source.resolve().name if out is None else out
-    if out.name == BUNDLES and (out.parent / RUN_NAME).is_file():
+    place = out.resolve()
+    if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
         raise UserError(
             f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )

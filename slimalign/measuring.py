@@ -27,7 +27,7 @@ from slimalign.faces import read_split
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import check_writable, write_text
+from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.session import Session
@@ -124,7 +124,7 @@ def eval_bundle(
     if not (math.isfinite(threshold) and threshold > 0):
         raise UserError(f"threshold {threshold:g}; give an NME in percent above 0")
     if results is not None:
-        check_writable(results)
+        check_appendable(results)
     scheme = bundle.manifest.landmark_scheme
     samples = read_split(format_name, scheme, data, split, skip_bad, progress, normaliser)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
@@ -182,7 +182,7 @@ def bench(
     if not bundles:
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
     if results is not None:
-        check_writable(results)
+        check_appendable(results)
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
     openers: list[Callable[[int], Session]] = [partial(open_bundle, bundle) for bundle in bundles]

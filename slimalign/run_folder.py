@@ -76,8 +76,8 @@ class Claim:
             shutil.rmtree(self.folder / TENSORBOARD / stage.name, ignore_errors=True)
             shutil.rmtree(stage)
         if self.recut:
-            for name in CUT_FILES:
-                (self.folder / name).unlink(missing_ok=True)
+            for path in _cut_files(self.folder):
+                path.unlink(missing_ok=True)
         write_text(self.folder / RUN_NAME, self.text)
 
 
@@ -90,7 +90,7 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
     """
     path = folder / RUN_NAME
     new = {**recipe.model_dump(mode="json"), "faces": faces.fingerprint()}
-    stale, recut = [], True
+    stale, recut = [], False
     if path.exists():
         old = _read_run(path)
         changed = _changed_entries(old, new)
@@ -104,8 +104,10 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
                 f"{folder}: {', '.join(changed)} changed since {names} was trained; train that anew with --retrain, "
                 "or give a new folder with --out"
             )
-    elif _trained(folder, EVERY_STAGE):
-        raise UserError(f"{folder}: holds checkpoints but no {RUN_NAME}; give a new folder with --out")
+    elif foreign := [*_trained(folder, EVERY_STAGE), *(path for path in _cut_files(folder) if path.exists())]:
+        raise UserError(
+            f"{folder}: holds {foreign[0].name} but no {RUN_NAME}, so it is no run; give a new folder with --out"
+        )
     return Claim(folder, json.dumps(new, indent=1) + "\n", stale, recut)
 
 
@@ -149,6 +151,10 @@ def _changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 def _stages_of(entry: str) -> tuple[str, ...]:
     part = entry.split(".")[0]
     return STAGES_OF.get(entry, STAGES_OF.get(part, EVERY_STAGE))
+
+
+def _cut_files(folder: Path) -> list[Path]:
+    return [folder / name for name in CUT_FILES]
 
 
 def _trained(folder: Path, stages: Iterable[str]) -> list[Path]:

@@ -177,8 +177,19 @@ def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list
         progress.advance(task)
     progress.remove_task(task)
     latencies = bench(bundles, (1,), (1,), progress, faces.test)
-    append(chain.folder / RESULTS_NAME, [*records, *latencies])
+    _replace_records(chain.folder / RESULTS_NAME, records, latencies)
     return [_step(*measured) for measured in zip(bundles, found, latencies, strict=True)]
+
+
+def _replace_records(
+    results: Path, judged: Sequence[AccuracyRecord | CostRecord], latencies: Sequence[Record]
+) -> None:
+    """Add what was measured, in place of latencies of the same files and settings: another machine may have measured
+    them, and figures of two processors do not compare.
+    """
+    measured = {record.setting for record in latencies}
+    forget(results, lambda record: isinstance(record, Record) and record.setting in measured)
+    append(results, [*judged, *latencies])
 
 
 def _step(bundle: Bundle, accuracy: Mapping[str, Evaluation], latency: Record) -> Step:

@@ -285,18 +285,33 @@ def test_limits_that_must_be_raised_together() -> None:
 
 
 def test_the_runner_up_is_another_file() -> None:
-    twice = [POINTS[0], replace(POINTS[0], threads=2, p50_ms=6.0), POINTS[1]]
+    twice = [POINTS[0], replace(POINTS[0], runtime="onnxruntime", p50_ms=6.0), POINTS[1]]
     choice = pick(twice, Limits())
     assert choice.point == twice[1]
     assert choice.runner_up == POINTS[1]
-    assert pick(twice, Limits(), threads=1).point == POINTS[0]
+    assert pick(twice, Limits(), runtime="litert").point == POINTS[0]
+
+
+def test_one_that_was_timed_at_another_batch_size_is_still_chosen_by_its_accuracy() -> None:
+    held = Results(
+        latency=(latency("a"), latency("b", batch=8)),
+        accuracy=(accuracy("a", 5.0), accuracy("b", 3.0)),
+        cost=(cost("a"), cost("b")),
+    )
+    found = join(held, batch=1, threads=1)
+    assert [
+        point.bundle for point in (pick(found, Limits()).point, pick(found, Limits(max_latency_ms=9)).point)
+    ] == [
+        latency("b").bundle,
+        latency("a").bundle,
+    ]
 
 
 def test_what_cannot_be_picked_from_is_said() -> None:
-    with pytest.raises(
-        UserError, match=r"no point with batch = 8; the results hold litert at batch 1 with 1"
-    ):
-        pick(POINTS, Limits(), batch=8)
+    with pytest.raises(UserError, match="no point with runtime = onnx; the results hold litert, measure"):
+        pick(POINTS, Limits(), runtime="onnx")
+    with pytest.raises(UserError, match="the results hold no bundle"):
+        pick([], Limits())
     with pytest.raises(
         UserError, match="none of 3 points has each of gmacs, NME; measure NME with 'slimalign eval'"
     ):

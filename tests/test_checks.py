@@ -173,7 +173,8 @@ def test_the_bad_faces_of_all_splits_are_listed_at_once() -> None:
 def test_what_is_incomplete_is_told_apart_from_bad_faces() -> None:
     splits = {"full": UsableSplit([face()], gone("a"), tuple(gone("ibug")))}
     assert refusal(splits) == [
-        "1 bad face, 1 incomplete: mend them, or go on without bad faces with --skip-bad",
+        "1 bad face, 1 incomplete: mend them, or go on without bad faces and with what is there of incomplete "
+        "splits with --skip-bad",
         "full: 1 bad face",
         "  a: gone",
         "full: incomplete",

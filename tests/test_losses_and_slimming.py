@@ -1,6 +1,7 @@
 """Equations 2 to 4 against slow NumPy, and the exactness of slimming."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 from slimalign.compress.recipe import SlimRecipe
 from slimalign.compress.slim import (
     CutCosts,
+    Size,
     architecture_cost,
+    check_budget,
     ranked_operations,
     slimmed_architecture,
     student_from,
@@ -262,13 +265,14 @@ def test_whatever_the_order_the_cuts_shrink_to_a_single_path(order):
 
 
 @pytest.mark.parametrize("widths", [(4, 6, 8), (8, 6, 4)])
-def test_the_least_cost_is_that_of_the_cheapest_of_all_paths(widths):
+def test_the_lightest_paths_are_those_of_all_that_no_other_beats(widths):
     full = full_architecture(5, 64, 8, widths, stage_count=4, encoders=1)
     ways = itertools.product(range(3), repeat=3)
     paths = [full.keeping([Operation(2, a, 0), Operation(3, b, a), Operation(4, c, b)]) for a, b, c in ways]
-    sizes = [architecture_cost(path) for path in paths]
-    least = CutCosts(full).least()
-    assert least == (min(size.params for size in sizes), min(size.macs for size in sizes))
+    costs = [architecture_cost(path) for path in paths]
+    sizes = [Size(cost.params, cost.macs) for cost in costs]
+    beaten = {a for a in sizes for b in sizes if a != b and b.params <= a.params and b.macs <= a.macs}
+    assert set(CutCosts(full).lightest_paths()) == set(sizes) - beaten
 
 
 def test_an_operation_that_alone_connects_is_kept_however_little_it_counts():
@@ -295,10 +299,21 @@ def test_a_budget_that_some_student_meets_is_met_in_any_order_of_importance(orde
     """Even where the least important operations are those of the cheapest path."""
     full = full_architecture(5, 64, 8, (4, 6, 8), stage_count=4, encoders=1)
     importances = {full.operations[place]: 1.0 + rank for rank, place in enumerate(order)}
-    least = CutCosts(full).least()
-    for recipe in (SlimRecipe(max_gmacs=least.macs / 1e9), SlimRecipe(max_params=least.params)):
-        cut = CutCosts(full).of(slimmed_architecture(full, importances, recipe))
-        assert cut.macs == least.macs or cut.params == least.params
+    for size in CutCosts(full).lightest_paths():
+        both = SlimRecipe(max_gmacs=(size.macs + 0.5) / 1e9, max_params=size.params)
+        check_budget(full, both)
+        assert CutCosts(full).of(slimmed_architecture(full, importances, both)) == size
+
+
+def test_two_budgets_that_no_student_meets_together_are_refused():
+    full = full_architecture(5, 64, 8, (4, 6, 8), stage_count=4, encoders=1)
+    fewest, *_, quickest = CutCosts(full).lightest_paths()
+    assert (fewest.params < quickest.params, fewest.macs > quickest.macs) == (True, True)
+    enough = f"{math.ceil(fewest.macs / 1e5) / 1e4:.4f} G"
+    with pytest.raises(
+        UserError, match=f"every one of at most {fewest.params} parameters has at least .* {enough}"
+    ):
+        check_budget(full, SlimRecipe(max_gmacs=(quickest.macs + 0.5) / 1e9, max_params=fewest.params))
 
 
 @pytest.mark.parametrize("head_width", [None, 11])

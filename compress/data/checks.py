@@ -103,8 +103,10 @@ def refuse_bad(splits: Mapping[str, UsableSplit], skip_bad: bool) -> None:
     without_face = [name for name, split in splits.items() if not split.samples]
     if without_face:
         raise UserError(_listing(splits, f"no usable face is left in {', '.join(without_face)}; mend these"))
-    if not skip_bad and any(split.problems or split.incomplete for split in splits.values()):
-        raise UserError(_listing(splits, "mend them, or go on without bad faces with --skip-bad"))
+    bad, incomplete = (any(getattr(s, kind) for s in splits.values()) for kind in ("problems", "incomplete"))
+    if not skip_bad and (bad or incomplete):
+        how = ["without bad faces"] * bad + ["with what is there of incomplete splits"] * incomplete
+        raise UserError(_listing(splits, f"mend them, or go on {' and '.join(how)} with --skip-bad"))
 
 
 def _listing(splits: Mapping[str, UsableSplit], way_out: str) -> str:

@@ -53,8 +53,8 @@ def pick(
     from slimalign.measuring import points
 
     limits = Limits(max_latency_ms, max_nme, max_size_mb, max_gmacs, max_params)
-    found = points(results, split, normaliser, protocol, target)
-    choice = pick_point(found, limits, batch, threads, runtime)
+    found = points(results, split, normaliser, protocol, target, batch, threads)
+    choice = pick_point(found, limits, runtime)
     if as_json:
         print_json(choice.to_dict())
     else:

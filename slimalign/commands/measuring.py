@@ -80,10 +80,10 @@ def evaluate(
     """
     from slimalign import api
     from slimalign.measuring import write_ced
-    from slimalign.runtimes.files import check_writable
+    from slimalign.runtimes.files import check_replaceable
 
     if ced is not None:
-        check_writable(ced)
+        check_replaceable(ced)
     with shown_progress() as progress:
         found = api.evaluate(
             bundle,

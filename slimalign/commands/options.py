@@ -14,7 +14,9 @@ DataOption = Annotated[
 FormatOption = Annotated[
     str, typer.Option("--data-format", help="300w, wflw, cofw, cofw68, aflw, aflw-frontal or folder.")
 ]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without faces that cannot be used.")]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on without bad faces, and with an incomplete split as it is.")
+]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Results file that records are added to.")]
 ResultsArgument = Annotated[Path, typer.Argument(help="Results file of bench and eval.")]
 NormaliserOption = Annotated[

@@ -85,6 +85,7 @@ MISTAKES = [
     ("slim nowhere --max-gmacs 1 --name ../up", "--name '../up': give a name without folders"),
     ("slim nowhere --max-gmacs 1 --name distilled", "the run's own bundle has that name; give another"),
     ("run {root}/recipes/demo.toml --devices 0", "--devices 0: give a whole number of at least 1"),
+    ("export {run} --out {run}/bundles", "bundles: a run's own bundles, with what was measured of them"),
     ("export {torch} --formats torch,onyx", "format 'onyx' is unknown; choose one of onnx"),
     ("pick nowhere.jsonl", "nowhere.jsonl: no such results file"),
     ("report nowhere.jsonl", "nowhere.jsonl: no such results file"),
@@ -102,7 +103,7 @@ MISTAKES = [
 def test_mistakes_end_with_status_2_and_one_line(
     slimalign: Command, place: Place, line: str, fault: str
 ) -> None:
-    places = {"onnx": place.onnx, "torch": place.torch, "data": place.data, "root": ROOT}
+    places = {"onnx": place.onnx, "torch": place.torch, "data": place.data, "run": place.run, "root": ROOT}
     done = slimalign(*(word.format(**places) for word in line.split()))
     assert (done.status, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
@@ -128,9 +129,8 @@ from slimalign.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this behind it
 os.mkfifo("recipe.toml")
 def interrupt():
-    global written
-    written = open("recipe.toml", "wb")  # waits until the command reads from it
-    os.kill(os.getpid(), signal.SIGINT)
+    with open("recipe.toml", "wb"):  # waits until the command reads from it
+        os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt, daemon=True).start()
 main(["run", "recipe.toml"])
 """
