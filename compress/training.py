@@ -26,6 +26,7 @@ from slimalign.compress.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from slimalign.compress.processes import failing_together
 from slimalign.compress.recipe import Schedule
 from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.files import write_text
@@ -118,12 +119,15 @@ class Trainer:
                 row[f"{one.name}_loss"] = self._one_pass(
                     stage, path, one, epoch, lambda: self.progress.advance(task)
                 )
-            row |= _validated(stage, path)
-            _refuse_non_finite(stage, path, row)
+            with failing_together(self.fabric):
+                row |= _validated(stage, path)
+                _refuse_non_finite(stage, path, row)
             row["seconds"] = round(time.monotonic() - began, 2)
             history.append(row)
-            self._save(stage, path, epoch + 1, history)
-            self._log(stage, row)
+            with failing_together(self.fabric):
+                if self.fabric.is_global_zero:
+                    _save(stage, path, epoch + 1, history)
+                    self._log(stage, row)
         self.progress.remove_task(task)
         if self.fabric.world_size > 1:
             # Each has running statistics of its own until the next forward pass; the checkpoint's are the first one's.
@@ -175,24 +179,12 @@ class Trainer:
             one.optimizer.zero_grad()
             total += loss.detach()
             if step % CHECK_EVERY == 0:
-                _refuse_non_finite(stage, path, {f"{one.name}_loss": float(total)})
+                with failing_together(self.fabric):
+                    _refuse_non_finite(stage, path, {f"{one.name}_loss": float(total)})
             advance()
         return float(total) / steps
 
-    def _save(self, stage: Stage, path: Path, epoch: int, history: list[dict[str, float]]) -> None:
-        if self.fabric.is_global_zero:
-            states = [one.optimizer.state_dict() for one in stage.passes]
-            checkpoint = Checkpoint(epoch, stage.network.state_dict(), states, history)
-            # A statistic may overflow before the loss does, and nobody could go on from there.
-            if bad := non_finite(checkpoint):
-                raise _stopped(stage, path, f"{bad} became NaN or infinite")
-            save_checkpoint(path, checkpoint)
-            _write_csv(path.with_name("log.csv"), history)
-        self.fabric.barrier()
-
     def _log(self, stage: Stage, row: dict[str, float]) -> None:
-        if not self.fabric.is_global_zero:
-            return
         _write_tensorboard(self.folder / TENSORBOARD / stage.name, row)
         # The spread of the factors is for the CSV and TensorBoard.
         shown = [key for key in row if key.endswith("_loss") or key.startswith("val_nme")]
@@ -225,6 +217,16 @@ def learning_rate(schedule: Schedule, epoch: float, epochs: int) -> float:
     if share < WARM_UP:
         return schedule.peak * (0.04 + 0.96 * share / WARM_UP)
     return schedule.peak * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def _save(stage: Stage, path: Path, epoch: int, history: list[dict[str, float]]) -> None:
+    states = [one.optimizer.state_dict() for one in stage.passes]
+    checkpoint = Checkpoint(epoch, stage.network.state_dict(), states, history)
+    # A statistic may overflow before the loss does, and nobody could go on from there.
+    if bad := non_finite(checkpoint):
+        raise _stopped(stage, path, f"{bad} became NaN or infinite")
+    save_checkpoint(path, checkpoint)
+    _write_csv(path.with_name("log.csv"), history)
 
 
 def _validated(stage: Stage, path: Path) -> dict[str, float]:

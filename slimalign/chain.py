@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
 from slimalign.compress.networks.architecture import STRIDE, Architecture, Operation, read_architecture
 from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet, operation_key
+from slimalign.compress.processes import failing_together
 from slimalign.compress.recipe import BaselineRecipe, Recipe
 from slimalign.compress.search import search
 from slimalign.compress.slim import architecture_cost, slimmed_architecture, student_from
@@ -81,13 +83,13 @@ class Chain:
         progress = self._progress
         task = progress.add_task("decoding train", total=len(self.faces.train))
         size = self.recipe.input.size
-        with self.fabric.rank_zero_first():
-            cache = cached_faces(
-                self.faces.train, size, self.folder / "cache", lambda: progress.advance(task)
-            )
+        cached = partial(cached_faces, self.faces.train, size, self.folder / "cache")
+        with failing_together(self.fabric):
+            if self.fabric.is_global_zero:
+                cached(lambda: progress.advance(task))
         progress.remove_task(task)
         return TrainingFaces(
-            cache, self.faces.scheme, size, self.rule.box_scale, self.recipe.augment, self.fabric.device
+            cached(), self.faces.scheme, size, self.rule.box_scale, self.recipe.augment, self.fabric.device
         )
 
     @property
@@ -122,8 +124,8 @@ class Chain:
         importances that decided it.
         """
         path = self.folder / ARCHITECTURE_NAME
-        with self.fabric.rank_zero_first():
-            if not path.is_file():
+        with failing_together(self.fabric):
+            if self.fabric.is_global_zero and not path.is_file():
                 write_text(path, self._cut(supernet).model_dump_json(indent=1) + "\n")
         architecture = read_architecture(path)
         cost = architecture_cost(architecture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end(error: UserError) -> None:
-    remark(f"{PROGRAM}: {error}")
+    # The processes that Fabric starts beside the first one fail with it.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        remark(f"{PROGRAM}: {error}")
     sys.exit(error.status)
 
 

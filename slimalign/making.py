@@ -19,6 +19,7 @@ from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import ABLATION
 from slimalign.compress.networks.architecture import Architecture
+from slimalign.compress.processes import failing_together
 from slimalign.compress.recipe import Recipe, SlimRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from
 from slimalign.compress.torch_files import read_network
@@ -80,11 +81,12 @@ def run(
     check_imports(recipe.export.formats)
     _check_budget(recipe)
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
-    # Looked at before other processes start, which would all tell of it; taken by one after the other.
+    # Looked at before other processes start; taken by the first one.
     claim(folder, recipe, faces, retrain)
     fabric = _launched(recipe, devices, nodes, progress)
-    with fabric.rank_zero_first():
-        _take(claim(folder, recipe, faces, retrain), progress)
+    with failing_together(fabric):
+        if fabric.is_global_zero:
+            _take(claim(folder, recipe, faces, retrain), progress)
     progress.console.print(_opening(recipe, faces, folder, fabric))
     chain = Chain(recipe, faces, folder, fabric, progress)
     teacher = chain.teacher()

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rich.table import Table
 from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
 from slimalign.benchmarks.pick import VALUES, Limits, pick
 from slimalign.benchmarks.report import scatter, short_count, table
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
+from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, forget, read
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.timing import Record
 
@@ -91,6 +92,24 @@ def test_a_cut_line_within_the_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(first[:20] + b"\n" + second)
     with pytest.raises(UserError, match=r"results.jsonl, line 1: not a whole record"):
         read(path)
+
+
+def test_what_is_appended_while_records_are_taken_out_is_kept(tmp_path: Path) -> None:
+    """The other writer waits, and then adds to the new file."""
+    path = tmp_path / "results.jsonl"
+    append(path, [cost("a"), cost("b")])
+    writers = []
+
+    def stale(record: object) -> bool:
+        if not writers:
+            writers.append(threading.Thread(target=append, args=(path, [cost("c")])))
+            writers[0].start()
+            writers[0].join(0.2)
+        return record == cost("a")
+
+    forget(path, stale)
+    writers[0].join()
+    assert read(path).cost == (cost("b"), cost("c"))
 
 
 FULL = """

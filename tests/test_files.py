@@ -11,7 +11,7 @@ import torch
 
 from slimalign.compress.checkpoint import read_tensors, write_tensors
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import replacing, write_text
+from slimalign.runtimes.files import check_appendable, check_replaceable, replacing, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -192,3 +192,45 @@ def test_many_writers_leave_one_whole_file(tmp_path: Path) -> None:
     assert [writer.returncode for writer in writers] == [0, 0, 0, 0]
     assert path.read_text() in {letter * 1000 for letter in "abcd"}
     assert names(tmp_path) == ["a.txt"]
+
+
+UNPRIVILEGED = """
+import os, sys
+from pathlib import Path
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import check_appendable, check_replaceable
+
+if os.getuid() == 0:
+    os.setuid(65534)  # root may write anywhere
+for path in map(Path, sys.argv[1:]):
+    for check in (check_replaceable, check_appendable):
+        try:
+            check(path)
+        except UserError as error:
+            print(path.parent.name, path.name, check.__name__, "Permission denied" in str(error))
+"""
+
+
+def test_the_place_is_looked_at_by_what_is_done_there(tmp_path: Path) -> None:
+    """Replacing takes a folder that may be written to, appending the file alone."""
+    for folder, file, mode in (("closed", "open", 0o666), ("open", "closed", 0o444)):
+        path = tmp_path / folder / file
+        write_text(path, "")
+        path.chmod(mode)
+        path.parent.chmod(0o555 if folder == "closed" else 0o777)
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    tmp_path.chmod(0o755)
+    paths = [str(tmp_path / name) for name in ("closed/open", "closed/new", "open/closed", "open/new")]
+    done = subprocess.run(
+        [sys.executable, "-c", UNPRIVILEGED, *paths], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [
+        "closed open check_replaceable True",
+        "closed new check_replaceable True",
+        "closed new check_appendable True",
+        "open closed check_appendable True",
+    ]
+    for check in (check_replaceable, check_appendable):
+        with pytest.raises(UserError, match="cannot be written .Is a directory."):
+            check(tmp_path)

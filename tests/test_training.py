@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
-from slimalign.compress.recipe import Schedule, read_recipe
+from slimalign.compress.recipe import Recipe, Schedule, read_recipe
 from slimalign.compress.training import learning_rate
 from slimalign.runtimes.errors import UserError
 
@@ -122,16 +122,71 @@ def test_two_processes_train_together_and_one_of_them_reports(tmp_path):
     assert read_checkpoint(tmp_path / "run" / "distilled" / "checkpoint.safetensors").epoch == 3
 
 
-def test_a_loss_that_explodes_stops_with_a_clear_word(tmp_path):
-    status, output = finished(
-        slimalign("run", write_recipe(tmp_path, peak="1e30"), "--out", tmp_path / "run")
-    )
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_loss_that_explodes_stops_with_a_clear_word(tmp_path, devices):
+    recipe = write_recipe(tmp_path, peak="1e30")
+    status, output = finished(slimalign("run", recipe, "--out", tmp_path / "run", "--devices", devices))
     assert status == 2
-    assert "slimalign: teacher: " in output
+    assert output.count("slimalign: teacher: ") == 1
     assert (
         "no epoch was finished, lower its learning rate in the recipe and run again with --retrain" in output
     )
     assert "Traceback" not in output
+
+
+def test_what_the_first_process_fails_at_is_told_once(tmp_path):
+    """It alone writes checkpoints; the other one would wait for it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "teacher").write_text("a file in the place of the stage's folder")
+    process = slimalign("run", write_recipe(tmp_path), "--out", tmp_path / "run", "--devices", 2)
+    status, output = finished(process)
+    assert (status, output.count("cannot be written")) == (2, 1), output
+    assert "Traceback" not in output
+
+
+ENDING_ALIKE = """
+import hashlib, sys
+from pathlib import Path
+import torch
+from lightning_fabric import Fabric
+from slimalign.benchmarks.training_speed import drawn
+from slimalign.compress.batches import TrainingFaces
+from slimalign.compress.data.cache import cached_faces
+from slimalign.compress.losses import SoftmaxLoss
+from slimalign.compress.networks.architecture import full_architecture
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.recipe import AugmentRecipe, Schedule, TrainingRecipe
+from slimalign.compress.supervised import train_supervised
+from slimalign.compress.training import Trainer
+from slimalign.compress.validation import ValidationFaces
+from slimalign.api import _silent
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.schemes import W300
+
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_find_unused_parameters_true")
+fabric.launch()
+folder, samples, rule = Path(sys.argv[1]), drawn(16), CropRule(32, 1.25)
+cache = cached_faces(samples, 32, folder / f"cache-{fabric.global_rank}")
+faces = TrainingFaces(cache, W300, 32, 1.25, AugmentRecipe(), fabric.device)
+torch.manual_seed(0)
+network = HRSuperNet(full_architecture(68, 32, 8, (8, 12), stage_count=3, encoders=1))
+recipe = TrainingRecipe(epochs=1, batch=4, learning_rate=Schedule(kind="one-cycle", peak=1e-2))
+validation = ValidationFaces(samples[:2], rule, W300, "inter-ocular", "local-softmax")
+trainer = Trainer(fabric, faces, folder, 0, _silent(), 0.1)
+train_supervised(trainer, "net", "net", network, recipe, SoftmaxLoss(4, 1.5), validation)
+digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in network.state_dict().values())).hexdigest()
+(folder / f"weights-{fabric.global_rank}").write_text(digest)
+"""
+
+
+def test_processes_end_with_the_same_weights_and_statistics(tmp_path):
+    """Running statistics too: they are of the faces that each has seen."""
+    (tmp_path / "alike.py").write_text(ENDING_ALIKE)
+    command = [sys.executable, str(tmp_path / "alike.py"), str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / f"weights-{rank}").read_text() for rank in range(2))
+    assert first == second
 
 
 def some_checkpoint(epoch):
@@ -257,3 +312,14 @@ def test_faults_in_a_recipe_name_file_entry_and_value(tmp_path, old, new, fault)
     assert fault in str(error.value)
     assert ("more)" in str(error.value)) == ("(and" in fault)
     assert "\n" not in str(error.value)
+
+
+def test_a_baseline_too_small_to_be_normalised_is_refused_before_all_training(tmp_path):
+    entries = read_recipe(write_recipe(tmp_path)).model_dump(mode="json")
+    entries["search"] |= {"widths": [8, 8, 8, 8], "stage_count": 5}
+    entries["baseline"] = {**entries["teacher"], "count": 1, "batch": 2}
+    del entries["baseline"]["width"]
+    assert Recipe.model_validate(entries).baseline.batch == 2
+    entries["baseline"]["batch"] = 1
+    with pytest.raises(ValueError, match="baseline.batch = 1, batch norm needs more than one value"):
+        Recipe.model_validate(entries)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from slimalign.benchmarks.frontier import join
 from slimalign.benchmarks.results import append, read
 from slimalign.chain import Chain, Distilled
 from slimalign.compress.distil import Switches
@@ -94,6 +95,40 @@ def test_what_an_earlier_training_left_is_not_chosen_among(tmp_path: Path) -> No
     export_steps(chain, {"distilled": other}, other, SILENT)
     left = sorted(path.name for path in (tmp_path / "bundles").iterdir())
     assert left == ["distilled-onnx", "distilled-torch"]
+
+
+def test_a_run_is_measured_again_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its latencies take the place of those of the first machine; what else was measured there stays."""
+    chain, network = chain_of(tiny(), tmp_path), small_network()
+    bundles, _ = export_steps(chain, {"teacher": network}, network, SILENT)
+    results = tmp_path / "results.jsonl"
+    for cpu in ("first", "second"):
+        monkeypatch.setattr("slimalign.benchmarks.latency.cpu_model", lambda cpu=cpu: cpu)
+        measure(chain, bundles, SILENT)
+        if cpu == "first":
+            append(results, [replace(read(results).latency[0], batch=8)])
+    found = read(results)
+    assert [(record.cpu, record.batch) for record in found.latency] == [
+        ("first", 8),
+        ("second", 1),
+        ("second", 1),
+    ]
+    assert [point.batch for point in join(found, split="val", batch=1, threads=1)] == [1, 1]
+
+
+def test_a_cut_that_was_made_is_read_back(tmp_path: Path) -> None:
+    """Even where the importances would now decide otherwise."""
+    recipe = tiny()
+    chain = chain_of(recipe, tmp_path)
+    supernet = HRSuperNet(recipe.search.supernet(68, 64))
+    with torch.no_grad():
+        supernet.factors.copy_(torch.linspace(1, 2, len(supernet.factors)))
+    cut = chain.student(supernet).architecture
+    with torch.no_grad():
+        supernet.factors.copy_(supernet.factors.flip(0))
+    assert chain.student(supernet).architecture == cut
+    (tmp_path / "architecture.json").unlink()
+    assert chain.student(supernet).architecture != cut
 
 
 def test_faces_that_stand_in_for_a_validation_split_are_called_test_faces(tmp_path: Path) -> None:

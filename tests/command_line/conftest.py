@@ -65,4 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     for kind in ("onnx", "torch"):
         write_bundle(folder / kind, subject, kind, crops)
-    return Place(data, folder / "onnx", folder / "torch")
+    run = folder / "run"
+    write_bundle(run / "bundles" / "distilled-torch", subject, "torch", crops)
+    (run / "run.json").write_text("{}")
+    (run / "waterfall.json").write_text("{}")
+    return Place(data, folder / "onnx", folder / "torch", run)

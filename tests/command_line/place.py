@@ -34,11 +34,12 @@ Command = Callable[..., Done]
 
 @dataclass(frozen=True)
 class Place:
-    """A folder data set of drawn faces, and bundles of one network."""
+    """A folder data set of drawn faces, bundles of one network, and what ``export`` takes for a run of it."""
 
     data: Path
     onnx: Path
     torch: Path
+    run: Path
 
 
 FACES = drawn_samples(5, AFLW, seed=3, size=96)

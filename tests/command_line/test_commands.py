@@ -172,6 +172,17 @@ def test_predict_prints_faces_and_says_what_it_takes_for_one(slimalign: Command,
     assert line == f"{photo}: no --box given, the whole image is taken as one face"
 
 
+def test_export_leaves_a_runs_own_bundles_alone(
+    slimalign: Command, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = slimalign("export", place.run, "--formats", "torch", "--out", "files", "--json").json
+    assert made["bundle"] == "files/small [b]-torch"
+    monkeypatch.chdir(place.run / "bundles")
+    done = slimalign("export", "..", "--formats", "torch", "--out", ".")
+    assert (done.status, ".: a run's own bundles" in done.err) == (2, True)
+    assert [path.name for path in Path().iterdir()] == ["distilled-torch"]
+
+
 def test_profile_prints_one_json_document(slimalign: Command, place: Place) -> None:
     keys = {
         "network",
