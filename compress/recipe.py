@@ -192,10 +192,24 @@ class DistilRecipe(TrainingRecipe):
     ablation: bool = False
 
 
+FormatName = Literal[
+    "onnx",
+    "onnx-fp16",
+    "onnx-int8",
+    "litert",
+    "litert-fp16",
+    "litert-dynamic",
+    "litert-int8",
+    "litert-int8-io",
+    "litert-int16x8",
+]
+"""The formats of ``export`` that a device can run."""
+
+
 class ExportRecipe(_Part):
     """The formats that the best student is exported in."""
 
-    formats: tuple[Literal["onnx", "litert"], ...] = ("onnx", "litert")
+    formats: tuple[FormatName, ...] = ("onnx", "litert")
 
 
 class Recipe(_Part):

@@ -1,8 +1,7 @@
-"""Writing bundles: the model file, checked against PyTorch, and the manifest beside it."""
+"""Writing bundles: the model file, checked against its network, and the manifest beside it."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import importlib.metadata
 import math
@@ -10,75 +9,108 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from slimalign.benchmarks.opening import open_bundle
-from slimalign.compress.batches import MEAN, STD
 from slimalign.compress.cost import count
 from slimalign.export.formats import Format, format_named
-from slimalign.export.parity import ParityError, ParityReport, compare, torch_heatmaps
-from slimalign.export.subject import ExportSubject
+from slimalign.export.gate import Gate, GateError, GateReport
+from slimalign.export.int8_share import LEAST_SHARE
+from slimalign.export.parity import Float32, Image, ParityError, ParityReport, compare
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import cannot_be_written, write_text
 
-Image = NDArray[np.uint8]
+CALIBRATION_NAME = "calibration.json"
+"""The faces of the calibration, each with its hash."""
+
+Report = ParityReport | GateReport
+"""What a file's check found."""
 
 
 def write_bundle(
     folder: str | Path,
-    subject: ExportSubject,
+    bench: Workbench,
     format_name: str,
-    parity_crops: Image,
-    report: Callable[[ParityReport], None] | None = None,
+    report: Callable[[Report], None] | None = None,
 ) -> Bundle:
-    """Export ``subject`` as the bundle ``folder``; a bundle that lies there is replaced.
+    """Export the subject on ``bench`` as the bundle ``folder``; a bundle that lies there is replaced.
 
-    ``parity_crops`` (N, S, S, 3) uint8 RGB are faces cut by the subject's crop rule: the file counts as
-    exported once its heatmaps and points on them agree with PyTorch's. ``report`` is told how well they do.
-    Until then it lies in ``folder`` + ``.part``; a file that does not agree ends as ``.failed-parity``,
-    which the next one that does agree clears away.
+    A file in float32 counts as exported once its heatmaps and points on the bench's parity crops agree with
+    PyTorch's, one of fewer bits once it has passed the bench's gate. ``report`` is told what was found. Until then
+    the file lies in ``folder`` + ``.part``; one that does not pass ends as ``.failed-parity`` or ``.failed-gate``,
+    which the next one that does pass clears away.
 
-    Raises ParityError where it does not agree, CheckError where the network finds no points and the format is
-    one for devices, and UserError where the network, the crops or the place do
-    not fit or the format's packages are missing.
+    Raises ParityError or GateError where it does not pass, CheckError where the network finds no points and the
+    format is one for devices, and UserError where the network, the faces or the place do not fit or the format's
+    packages are missing.
     """
     folder = Path(folder)
     kind = format_named(format_name)
     _check_replaceable(folder)
-    subject = _for_inference(subject)
-    manifest = _manifest(subject, kind)
-    reference = torch_heatmaps(subject.network, parity_crops, dataclasses.replace(manifest, layout="NCHW"))
+    check = _check_of(bench, kind)
     part = _beside(folder, "part")
     try:
-        bundle = _write_files(part, subject, kind, manifest)
-        with open_bundle(bundle, threads=1) as session:
-            parity = compare(reference, session, parity_crops)
+        bundle = _write_files(part, bench, kind)
+        found = check(bundle)
         if report is not None:
-            report(parity)
-        if parity.fault:
-            raise ParityError(f"bundle '{subject.name}': {parity.fault}")
-        # Training may start from a PyTorch bundle; what a device runs has to find points.
-        if parity.flat and kind.name != "torch":
-            raise CheckError(
-                f"{folder}: its network's heatmaps are flat, so it finds no points; train it first"
-            )
+            report(found)
+        bundle = _passed(bundle, found)
         _move(part, folder)
-        shutil.rmtree(_beside(folder, "failed-parity"), ignore_errors=True)
-    except ParityError as error:
-        failed = _beside(folder, "failed-parity")
-        _move(part, failed)
-        raise ParityError(
-            f"{failed}: the {kind.name} file does not compute what PyTorch does: {error}"
-        ) from None
+        for failed in CHECKS:
+            shutil.rmtree(_beside(folder, f"failed-{failed}"), ignore_errors=True)
+    except (ParityError, GateError) as error:
+        place = _beside(folder, f"failed-{error.check}")
+        _move(part, place)
+        raise type(error)(f"{place}: the {format_name} file {FAULTS[error.check]}: {error}") from None
     except OSError as error:
         raise UserError(f"{folder}: {cannot_be_written(error)}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Bundle(folder, bundle.manifest)
+
+
+CHECKS = (ParityError.check, GateError.check)
+FAULTS = {
+    ParityError.check: "does not compute what PyTorch does",
+    GateError.check: "does not pass the gate",
+}
+
+
+def _check_of(bench: Workbench, kind: Format) -> Callable[[Bundle], Report]:
+    """The check of a file; a network or faces that will not do for it are told of before anything is written."""
+    if kind.exact:
+        return partial(_compared, bench.heatmaps, bench.parity_crops)
+    return partial(_judged, bench.gate, kind.gate_faces)
+
+
+def _compared(heatmaps: Float32, crops: Image, bundle: Bundle) -> ParityReport:
+    with open_bundle(bundle, threads=1) as session:
+        return compare(heatmaps, session, crops)
+
+
+def _judged(gate: Gate, faces: int | None, bundle: Bundle) -> GateReport:
+    with open_bundle(bundle) as session:
+        return gate.judge(session, faces)
+
+
+def _passed(bundle: Bundle, found: Report) -> Bundle:
+    """``bundle``, whose check found no fault; its manifest then tells what a gate found."""
+    name = bundle.manifest.name
+    if isinstance(found, GateReport):
+        if found.fault:
+            raise GateError(f"bundle '{name}': {found.fault}")
+        return _with_manifest(bundle, dataclasses.replace(bundle.manifest, gate=found.to_dict()))
+    if found.fault:
+        raise ParityError(f"bundle '{name}': {found.fault}")
+    # Training may start from a PyTorch bundle; what a device runs has to find points.
+    if found.flat and bundle.manifest.format != "torch":
+        raise CheckError(
+            f"bundle '{name}': its network's heatmaps are flat, so it finds no points; train it first"
+        )
+    return bundle
 
 
 def with_nme(bundle: Bundle, split: str, nme: float) -> Bundle:
@@ -87,48 +119,48 @@ def with_nme(bundle: Bundle, split: str, nme: float) -> Bundle:
         raise UserError(
             f"{bundle.folder}: nme of '{split}' = {nme}, must be finite; measure the bundle again"
         )
-    manifest = dataclasses.replace(bundle.manifest, nme={**bundle.manifest.nme, split: nme})
+    return _with_manifest(
+        bundle, dataclasses.replace(bundle.manifest, nme={**bundle.manifest.nme, split: nme})
+    )
+
+
+def _with_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
     write_text(bundle.folder / MANIFEST_NAME, manifest.to_json())
     return Bundle(bundle.folder, manifest)
 
 
-def _for_inference(subject: ExportSubject) -> ExportSubject:
-    """The subject with a copy of its network on the CPU, in float32 and for inference."""
-    network = copy.deepcopy(subject.network).cpu().float().eval()
-    return dataclasses.replace(subject, network=network)
-
-
-def _manifest(subject: ExportSubject, kind: Format) -> Manifest:
-    """What is known before there are files."""
-    return Manifest(
-        name=subject.name,
-        model="",
-        format=kind.name,
-        precision="fp32",
-        input_size=subject.input_size,
-        box_scale=subject.box_scale,
-        layout=kind.layout,
-        mean=MEAN,
-        std=STD,
-        scheme=subject.scheme,
-        decoder=subject.decoder,
-        stride=subject.stride,
-        batch=None,
-        files={},
-        cost=count(kind.computed(subject.network), subject.input_size).totals(),
-    )
-
-
-def _write_files(part: Path, subject: ExportSubject, kind: Format, manifest: Manifest) -> Bundle:
-    """Write model and manifest into the folder ``part`` and read them back as a bundle."""
+def _write_files(part: Path, bench: Workbench, kind: Format) -> Bundle:
+    """Write model, calibration and manifest into the folder ``part`` and read them back as a bundle."""
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    names = kind.write(subject, part)
-    files = {name: file_sha256(part / name) for name in names}
-    tools = {tool: importlib.metadata.version(tool) for tool in ("slimalign", *kind.tools)}
-    manifest = dataclasses.replace(manifest, model=names[0], files=files, tools=tools)
+    names = kind.write(bench, part)
+    share = _int8_share(part / names[0], kind)
+    if kind.calibrated:
+        write_text(part / CALIBRATION_NAME, bench.calibration.to_json())
+        names = (*names, CALIBRATION_NAME)
+    manifest = dataclasses.replace(
+        bench.manifest(kind.kind, kind.precision, kind.layout),
+        model=names[0],
+        files={name: file_sha256(part / name) for name in names},
+        cost=count(kind.computed(bench.subject.network), bench.subject.input_size).totals(),
+        tools={tool: importlib.metadata.version(tool) for tool in ("slimalign", *kind.tools)},
+        calibration=bench.calibration.sha256 if kind.calibrated else None,
+        int8_share=share,
+    )
     write_text(part / MANIFEST_NAME, manifest.to_json())
     return read_bundle(part)
+
+
+def _int8_share(model: Path, kind: Format) -> float | None:
+    if kind.int8_share is None:
+        return None
+    share = kind.int8_share(model)
+    if share < LEAST_SHARE:
+        raise GateError(
+            f"{100 * share:.0f} % of its multiply-adds outside the head are in int8, at least "
+            f"{100 * LEAST_SHARE:.0f} % are needed"
+        )
+    return share
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,10 +14,15 @@ from torch import nn
 
 from slimalign.compress.torch_files import write_network
 from slimalign.export.fold import folded
-from slimalign.export.litert_from_torch import write_litert
-from slimalign.export.onnx_from_torch import write_onnx
-from slimalign.export.subject import ExportSubject
+from slimalign.export.int8_share import litert_int8_share, onnx_int8_share
+from slimalign.export.litert_graph import shorten_names
+from slimalign.export.litert_quantised import write_litert_quantised
+from slimalign.export.onnx_quantised import write_onnx_fp16, write_onnx_int8
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.errors import UserError
+
+SLOW_FACES = 32
+"""Validation faces on which a format is judged that has no quick kernels here."""
 
 
 @dataclass(frozen=True)
@@ -23,55 +30,120 @@ class Format:
     """How a network becomes files.
 
     ``write`` puts them into a folder and returns their names, the model file first; ``computed`` is the network
-    as the file computes it, whose cost is the file's. ``layout`` is that of input and heatmaps, ``tools`` the
-    packages whose versions the bundle records, ``imports`` the modules that writing and checking a file takes.
+    as the file computes it, whose cost is the file's. ``kind`` is the runtime's, as in a manifest, ``layout`` that of
+    input and heatmaps, ``tools`` the packages whose versions the bundle records, ``imports`` the modules that writing
+    and checking a file takes. ``calibrated`` says that the activations' ranges are those of faces; ``int8_share``
+    measures which share of the multiply-adds outside the head is in int8, ``gate_faces`` is how many validation faces
+    the file is judged on, None for all.
     """
 
-    name: str
+    kind: str
+    precision: str
     layout: str
     tools: tuple[str, ...]
     imports: tuple[str, ...]
-    write: Callable[[ExportSubject, Path], tuple[str, ...]]
+    write: Callable[[Workbench, Path], tuple[str, ...]]
     computed: Callable[[nn.Module], nn.Module]
+    calibrated: bool = False
+    int8_share: Callable[[Path], float] | None = None
+    gate_faces: int | None = None
 
-
-def _write_onnx(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
-    write_onnx(subject.network, subject.input_size, folder / "model.onnx")
-    return ("model.onnx",)
-
-
-def _write_litert(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
-    write_litert(subject.network, subject.input_size, folder / "model.tflite")
-    return ("model.tflite",)
-
-
-def _write_torch(subject: ExportSubject, folder: Path) -> tuple[str, ...]:
-    return write_network(folder, subject.network)
+    @property
+    def exact(self) -> bool:
+        """Whether the file computes what PyTorch does, but for rounding in float32."""
+        return self.precision == "fp32"
 
 
 def _itself(network: nn.Module) -> nn.Module:
     return network
 
 
+def _write_torch(bench: Workbench, folder: Path) -> tuple[str, ...]:
+    return write_network(folder, bench.subject.network)
+
+
+ONNX, LITERT = "model.onnx", "model.tflite"
+
+
+def _write_onnx(bench: Workbench, folder: Path) -> tuple[str, ...]:
+    shutil.copyfile(bench.onnx, folder / ONNX)
+    return (ONNX,)
+
+
+def _write_onnx_fp16(bench: Workbench, folder: Path) -> tuple[str, ...]:
+    write_onnx_fp16(bench.onnx, folder / ONNX)
+    return (ONNX,)
+
+
+def _write_onnx_int8(bench: Workbench, folder: Path) -> tuple[str, ...]:
+    write_onnx_int8(bench.onnx, bench.calibration_inputs("NCHW"), folder / ONNX)
+    return (ONNX,)
+
+
+def _write_litert(bench: Workbench, folder: Path) -> tuple[str, ...]:
+    shorten_names(bench.litert, folder / LITERT)
+    return (LITERT,)
+
+
+def _write_litert_quantised(scheme: str, calibrated: bool, bench: Workbench, folder: Path) -> tuple[str, ...]:
+    path = folder / LITERT
+    write_litert_quantised(bench.litert, scheme, bench.litert_ranges if calibrated else None, path)
+    shorten_names(path, path)
+    return (LITERT,)
+
+
+def _onnx(
+    precision: str, write: Callable[[Workbench, Path], tuple[str, ...]], calibrated: bool = False
+) -> Format:
+    tools = ("torch", "onnx") if precision == "fp32" else ("torch", "onnx", "onnxruntime")
+    share = onnx_int8_share if precision == "int8" else None
+    imports = ("onnx", "onnxscript", "onnxruntime")
+    return Format("onnx", precision, "NCHW", tools, imports, write, folded, calibrated, share)
+
+
+def _litert(precision: str, scheme: str | None = None, gate_faces: int | None = None) -> Format:
+    tools: tuple[str, ...] = ("torch", "litert-torch", "litert-converter")
+    imports: tuple[str, ...] = ("litert_torch", "ai_edge_litert")
+    if scheme is None:
+        return Format("litert", precision, "NHWC", tools, imports, _write_litert, folded)
+    calibrated = precision in ("int8", "int16x8")
+    return Format(
+        "litert",
+        precision,
+        "NHWC",
+        (*tools, "ai-edge-quantizer"),
+        (*imports, "ai_edge_quantizer"),
+        partial(_write_litert_quantised, scheme, calibrated),
+        folded,
+        calibrated,
+        litert_int8_share if precision == "int8" else None,
+        gate_faces,
+    )
+
+
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format(
-            "onnx", "NCHW", ("torch", "onnx"), ("onnx", "onnxscript", "onnxruntime"), _write_onnx, folded
-        ),
-        "litert": Format(
-            "litert",
-            "NHWC",
-            ("torch", "litert-torch", "litert-converter"),
-            ("litert_torch", "ai_edge_litert"),
-            _write_litert,
-            folded,
-        ),
+        "onnx": _onnx("fp32", _write_onnx),
+        "onnx-fp16": _onnx("fp16", _write_onnx_fp16),
+        "onnx-int8": _onnx("int8", _write_onnx_int8, calibrated=True),
+        "litert": _litert("fp32"),
+        "litert-fp16": _litert("fp16", "fp16"),
+        "litert-dynamic": _litert("dynamic", "dynamic"),
+        "litert-int8": _litert("int8", "int8"),
+        "litert-int8-io": _litert("int8", "int8-io"),
+        "litert-int16x8": _litert("int16x8", "int16x8", gate_faces=SLOW_FACES),
         "torch": Format(
-            "torch", "NCHW", ("torch", "safetensors"), ("torch", "safetensors"), _write_torch, _itself
+            "torch",
+            "fp32",
+            "NCHW",
+            ("torch", "safetensors"),
+            ("torch", "safetensors"),
+            _write_torch,
+            _itself,
         ),
     }
 )
-"""Each format by its name; all are float32 and take any batch size."""
+"""Each format by its name; all take any batch size."""
 
 
 def format_named(name: str) -> Format:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from slimalign.runtimes.files import replacing
+
+MODULE = re.compile(r"\.[A-Z]\w*?_([^;/]+)")
+"""A class and, after it, the name of the module of that class."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def read_litert_graph(path: Path) -> LiteRtGraph:
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     operators = [operator for graph in model.subgraphs for operator in graph.operators]
-    kinds = [names[_builtin_code(model.operatorCodes[operator.opcodeIndex])] for operator in operators]
+    kinds = [names[builtin_code(model.operatorCodes[operator.opcodeIndex])] for operator in operators]
     half_pixel = sum(
         operator.builtinOptions.halfPixelCenters and not operator.builtinOptions.alignCorners
         for kind, operator in zip(kinds, operators, strict=True)
@@ -48,6 +54,32 @@ def read_litert_graph(path: Path) -> LiteRtGraph:
     return LiteRtGraph(Counter(kinds), half_pixel)
 
 
-def _builtin_code(entry: Any) -> int:
-    """Codes up to 127 lie in the older of two fields."""
+def builtin_code(entry: Any) -> int:
+    """The operation of an entry of the model's operator codes; codes up to 127 lie in the older of two fields."""
     return int(max(entry.builtinCode, entry.deprecatedBuiltinCode))
+
+
+def shorten_names(source: Path, path: Path) -> None:
+    """Write the .tflite file ``source`` to ``path``, which may be the same, with short names of tensors.
+
+    The converter names each tensor by the classes and modules on the way to it, which takes a third of a megabyte.
+    What is left are the modules' names within the network, as in ``s3_t0_f1/0``.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(source)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.name = short_name(tensor.name.decode()).encode()
+    with replacing(path) as beside:
+        flatbuffer_utils.write_model(model, beside)
+
+
+def short_name(name: str) -> str:
+    """The modules' names in a converter's name of a tensor, as in ``a.B_wrapped/a.C_stem/a.Conv2d_0;1``: ``stem/0``.
+
+    Of several tensors that the converter made one, the last is taken; a name of another kind is kept.
+    """
+    last = name.rstrip(";").split(";;")[-1]
+    modules = [found[1] for part in last.split("/") if (found := MODULE.search(part))]
+    return "/".join(modules[1:]) if len(modules) > 1 else name

@@ -29,6 +29,8 @@ BATCH = 8
 class ParityError(CheckError):
     """An exported file does not compute what PyTorch computes: a check that did not hold."""
 
+    check = "parity"
+
 
 @dataclass(frozen=True)
 class ParityReport:
@@ -53,6 +55,14 @@ class ParityReport:
     def heatmap_tolerance(self) -> float:
         """The difference of heatmap values that is allowed."""
         return HEATMAP_TOLERANCE * max(1.0, self.heatmap_scale)
+
+    @property
+    def told(self) -> str:
+        """The outcome as people read it."""
+        return (
+            f"differs from PyTorch by {self.heatmap_difference:.1e} in the heatmaps (largest value "
+            f"{self.heatmap_scale:.1f}), {self.point_difference_px:.1e} px in the points"
+        )
 
     @property
     def flat(self) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +32,10 @@ class Manifest:
     the heatmap size. ``batch`` is the fixed batch size, or None where any batch size can be run.
     ``files`` maps each file beside the manifest to its sha256. ``cost`` holds params and multiply-adds
     (``macs``), whole and without the head; ``nme`` maps a split to the NME in percent that this file was
-    measured to have on it; ``tools`` maps each tool that made the file to its version.
+    measured to have on it; ``tools`` maps each tool that made the file to its version. ``calibration`` is the hash of
+    the faces on which the ranges of activations were taken, ``int8_share`` the share of the multiply-adds outside the
+    head that are in int8, ``gate`` what the file's NME was against its network's when it was let out, in percent: its
+    loss and that loss's interval. They are None for files that need none of it.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Manifest:
     nme: Mapping[str, float] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     calibration: str | None = None
+    int8_share: float | None = None
+    gate: Mapping[str, float] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -144,7 +149,8 @@ def _manifest_from(path: Path) -> Manifest:
             f"{path}: schema_version = {version}, this slimalign reads {SCHEMA_VERSION};"
             " update slimalign or export again"
         )
-    wrong = sorted(set(_KINDS) ^ set(data))
+    needed = {entry.name for entry in fields(Manifest) if entry.default is entry.default_factory is MISSING}
+    wrong = sorted((needed - set(data)) | (set(data) - set(_KINDS)))
     if wrong:
         raise UserError(
             f"{path}: the entries {', '.join(wrong)} are missing or unknown; export the bundle again"
@@ -205,6 +211,8 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "nme": _NUMBER.by_name(),
         "tools": _TEXT.by_name(),
         "calibration": _TEXT.or_null(),
+        "int8_share": _NUMBER.or_null(),
+        "gate": _NUMBER.by_name().or_null(),
         "schema_version": _WHOLE,
     }
 )
@@ -212,10 +220,10 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
 
 def _check_kinds(data: Mapping[str, Any], path: Path) -> None:
     """Raise UserError for the first entry of a manifest that is of another kind than ``_KINDS`` says."""
-    for entry, kind in _KINDS.items():
-        if not kind.holds(data[entry]):
+    for entry, value in data.items():
+        if not _KINDS[entry].holds(value):
             raise UserError(
-                f"{path}: {entry} = {json.dumps(data[entry])}, must be {kind.words}; export the bundle again"
+                f"{path}: {entry} = {json.dumps(value)}, must be {_KINDS[entry].words}; export the bundle again"
             )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
@@ -15,6 +17,31 @@ from slimalign.runtimes.session import Float32, check_batch, thread_count
 
 PACKAGES = ("ai_edge_litert", "tflite_runtime")
 """Where the Interpreter may come from, the one to prefer first; the second serves older devices."""
+
+
+@dataclass(frozen=True)
+class _End:
+    """The input or the output of a model: whole numbers stand for (number - zero_point) * scale."""
+
+    index: int
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+
+    def stored(self, values: Float32) -> NDArray[Any]:
+        """``values`` as the model takes them."""
+        if self.dtype == np.float32:
+            return values
+        limits = np.iinfo(self.dtype)
+        whole = np.rint(values / np.float32(self.scale)) + self.zero_point
+        stored: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(self.dtype)
+        return stored
+
+    def real(self, stored: NDArray[Any]) -> Float32:
+        """What the model's numbers ``stored`` stand for."""
+        if self.dtype == np.float32:
+            return stored
+        return (stored.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
 class LiteRtSession:
@@ -30,25 +57,24 @@ class LiteRtSession:
         self.threads = thread_count(threads)
         self._path = bundle.model_path
         self._interpreter = _open(bundle, self.threads)
-        self._input: int = _only(bundle, "inputs", self._interpreter.get_input_details())["index"]
-        self._output: int = _only(bundle, "outputs", self._interpreter.get_output_details())["index"]
+        self._input = _only(bundle, "inputs", self._interpreter.get_input_details())
+        self._output = _only(bundle, "outputs", self._interpreter.get_output_details())
         self._shape: tuple[int, ...] | None = None  # what the tensors are planned for
 
     def run(self, inputs: Float32) -> Float32:
         """Raw heatmaps of normalised ``inputs``, see Session."""
         if inputs.shape != self._shape:
             self._resize(inputs)
-        self._interpreter.set_tensor(self._input, inputs)
+        self._interpreter.set_tensor(self._input.index, self._input.stored(inputs))
         self._interpreter.invoke()
-        heatmaps: Float32 = self._interpreter.get_tensor(self._output)
-        return heatmaps
+        return self._output.real(self._interpreter.get_tensor(self._output.index))
 
     def _resize(self, inputs: Float32) -> None:
         """Plan the tensors anew for the shape of ``inputs``."""
         check_batch(inputs, self.manifest)
         self._shape = None
         try:
-            self._interpreter.resize_tensor_input(self._input, inputs.shape)
+            self._interpreter.resize_tensor_input(self._input.index, inputs.shape)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise UserError(
@@ -80,11 +106,14 @@ def _open(bundle: Bundle, threads: int) -> Any:
         ) from error
 
 
-def _only(bundle: Bundle, what: str, details: list[dict[str, Any]]) -> dict[str, Any]:
-    """The one input or output of the model, float32."""
-    if len(details) != 1 or details[0]["dtype"] is not np.float32:
+def _only(bundle: Bundle, what: str, details: list[dict[str, Any]]) -> _End:
+    """The one input or output of the model."""
+    if len(details) != 1 or details[0]["dtype"] not in (np.float32, np.int8, np.int16):
         found = ", ".join(f"{detail['name']} {np.dtype(detail['dtype'])}" for detail in details)
         raise UserError(
-            f"{bundle.model_path}: its {what} are {found}; exactly one of float32 is needed, export it again"
+            f"{bundle.model_path}: its {what} are {found}; exactly one of float32, int8 or int16 is needed, export it"
+            " again"
         )
-    return details[0]
+    (detail,) = details
+    scale, zero_point = detail["quantization"]
+    return _End(detail["index"], np.dtype(detail["dtype"]), scale, zero_point)

@@ -88,12 +88,14 @@ def slim(
     max_params: int | None = None,
     threshold: float | None = None,
     name: str = "slimmed-again",
+    progress: Progress | None = None,
 ) -> SlimResult:
     """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned."""
     from slimalign.compress.recipe import slim_recipe
     from slimalign.making import slim as cut_again
 
-    return cut_again(Path(run_folder), slim_recipe(threshold, max_gmacs, max_params), name)
+    recipe = slim_recipe(threshold, max_gmacs, max_params)
+    return cut_again(Path(run_folder), recipe, name, progress or _silent())
 
 
 def export(
@@ -101,15 +103,22 @@ def export(
     formats: Sequence[str] = ("onnx", "litert"),
     out: str | Path | None = None,
     *,
+    data: str | Path | None = None,
+    data_format: str = "300w",
+    normaliser: str = "inter-ocular",
+    skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> list[Bundle]:
     """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
 
-    ``out`` is ``exported``/<name of the source's folder> by default.
+    ``out`` is ``exported``/<name of the source's folder> by default. Files of fewer bits than float32 need the faces
+    of ``data``, or none where the run's are drawn; a run reads them by its recipe.
     """
+    from slimalign.making import FacesFolder
     from slimalign.making import export as write
 
-    return write(Path(source), formats, _path(out), progress or _silent())
+    faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
+    return write(Path(source), formats, _path(out), faces, progress or _silent())
 
 
 def evaluate(

@@ -7,39 +7,34 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
-from slimalign.export.bundle_writer import write_bundle
+from slimalign.export.bundle_writer import Report, write_bundle
 from slimalign.export.parity import ParityReport
-from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import CheckError
 
 
 @dataclass(frozen=True)
 class ExportJob:
-    """One bundle to be written: ``subject`` in a format, as ``parent``/<name>-<format>."""
+    """One bundle to be written: the subject of ``bench`` in a format, as ``parent``/<name>-<format>."""
 
     parent: Path
-    subject: ExportSubject
+    bench: Workbench
     format_name: str
 
 
-def write_bundles(
-    jobs: Sequence[ExportJob], crops: NDArray[np.uint8], progress: Progress
-) -> tuple[list[Bundle], list[CheckError]]:
-    """The bundles of ``jobs`` that agree with PyTorch on ``crops`` (N, S, S, 3), and what is wrong with the others."""
+def write_bundles(jobs: Sequence[ExportJob], progress: Progress) -> tuple[list[Bundle], list[CheckError]]:
+    """The bundles of ``jobs`` that pass their check, and what is wrong with the others."""
     task = progress.add_task("exporting", total=len(jobs))
     bundles, failures = [], []
     for job in jobs:
-        name, format_name = job.subject.name, job.format_name
-        report = partial(_tell_parity, progress, name, format_name)
+        name, format_name = job.bench.subject.name, job.format_name
+        progress.update(task, description=f"exporting {name} as {format_name}")
+        report = partial(tell, progress, name, format_name)
         try:
-            bundles.append(
-                write_bundle(job.parent / f"{name}-{format_name}", job.subject, format_name, crops, report)
-            )
+            bundles.append(write_bundle(job.parent / f"{name}-{format_name}", job.bench, format_name, report))
         except CheckError as error:
             failures.append(error)
         progress.advance(task)
@@ -47,12 +42,12 @@ def write_bundles(
     return bundles, failures
 
 
-def _tell_parity(progress: Progress, name: str, format_name: str, parity: ParityReport) -> None:
+def tell(progress: Progress, name: str, format_name: str, report: Report) -> None:
+    """Print what the check of a file found; of a PyTorch bundle only what it lacks."""
     if format_name != "torch":
-        progress.console.print(
-            f"{name} as {format_name}: differs from PyTorch by {parity.heatmap_difference:.1e} in the heatmaps "
-            f"(largest value {parity.heatmap_scale:.1f}), {parity.point_difference_px:.1e} px in the points"
-        )
+        progress.console.print(f"{name} as {format_name}: {report.told}")
+    elif isinstance(report, ParityReport) and report.flat:
+        progress.console.print(f"{name}: its heatmaps are flat, it finds no points until it is trained")
 
 
 def raise_all(failures: Sequence[CheckError]) -> None:

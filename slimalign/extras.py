@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "onnx": "export",
         "onnxscript": "export",
         "litert_torch": "export",
+        "ai_edge_quantizer": "export",
         "onnxruntime": "onnxruntime",
         "ai_edge_litert": "litert",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,20 @@ from slimalign.compress.slim import check_budget, slimmed_architecture, student_
 from slimalign.compress.torch_files import read_network
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.formats import check_imports, format_named
-from slimalign.export.parity import ParityReport
 from slimalign.export.subject import ExportSubject
-from slimalign.exporting import ExportJob, raise_all, write_bundles
-from slimalign.faces import Faces, recipe_faces
+from slimalign.export.workbench import ExportFaces, Workbench
+from slimalign.exporting import ExportJob, raise_all, tell, write_bundles
+from slimalign.faces import Faces, read_split, recipe_faces
 from slimalign.pictures import draw_run
-from slimalign.run_folder import PARITY_CROPS_NAME, RUN_NAME, WATERFALL_NAME, Claim, claim
+from slimalign.run_folder import (
+    PARITY_CROPS_NAME,
+    RUN_NAME,
+    WATERFALL_NAME,
+    Claim,
+    check_faces,
+    claim,
+    recipe_of,
+)
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import CheckError, UserError
@@ -168,17 +177,13 @@ def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> F
 
 @dataclass(frozen=True)
 class SlimResult:
-    """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning.
-
-    ``flat`` says that so much was cut that the student finds no point at all until it is trained.
-    """
+    """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning."""
 
     architecture: Architecture
     bundle: Bundle
-    flat: bool
 
 
-def slim(folder: Path, cut: SlimRecipe, name: str) -> SlimResult:
+def slim(folder: Path, cut: SlimRecipe, name: str, progress: Progress) -> SlimResult:
     """Cut the supernet of the run in ``folder`` again and write the student's PyTorch bundle there.
 
     What an operation's importance is, the run's own recipe says.
@@ -187,9 +192,9 @@ def slim(folder: Path, cut: SlimRecipe, name: str) -> SlimResult:
     found = searched(folder)
     architecture = slimmed_architecture(found.supernet.architecture, found.importances, cut)
     subject = subject_of(found.recipe, name, student_from(found.supernet, architecture))
-    reports: list[ParityReport] = []
-    bundle = write_bundle(place, subject, "torch", _parity_crops(folder, subject), reports.append)
-    return SlimResult(architecture, bundle, reports[0].flat)
+    bench = Workbench(subject, _parity_crops(folder, subject))
+    bundle = write_bundle(place, bench, "torch", partial(tell, progress, name, "torch"))
+    return SlimResult(architecture, bundle)
 
 
 def _slim_place(run_folder: Path, name: str) -> Path:
@@ -204,16 +209,31 @@ def _slim_place(run_folder: Path, name: str) -> Path:
     return place
 
 
-def export(source: Path, formats: Sequence[str], out: Path | None, progress: Progress) -> list[Bundle]:
+@dataclass(frozen=True)
+class FacesFolder:
+    """A data set for exports: ``folder`` in ``format_name``; a run reads it by its recipe, a bundle takes the splits
+    ``train`` and ``val``.
+    """
+
+    folder: Path | None
+    format_name: str
+    normaliser: str
+    skip_bad: bool
+
+
+def export(
+    source: Path, formats: Sequence[str], out: Path | None, data: FacesFolder, progress: Progress
+) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
 
     ``out`` is ``exported``/<name of the source's folder> by default.
 
-    Each file is checked against PyTorch before it counts as exported: on the run's own faces, or on drawn ones
-    where ``source`` is a bundle. Raises CheckError for those that do not hold, once all are written.
+    Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Raises
+    CheckError for those that do not hold, once all are written.
     """
-    for format_name in formats:
-        format_named(format_name)
+    kinds = [format_named(format_name) for format_name in formats]
+    check_imports(formats)
     out = Path("exported") / source.resolve().name if out is None else out
     place = out.resolve()
     if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
@@ -221,10 +241,31 @@ def export(source: Path, formats: Sequence[str], out: Path | None, progress: Pro
             f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )
     subject = _subject_from(source)
-    jobs = [ExportJob(out, subject, format_name) for format_name in dict.fromkeys(formats)]
-    bundles, failures = write_bundles(jobs, _parity_crops(source, subject), progress)
+    faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
+    bench = Workbench(subject, _parity_crops(source, subject), faces)
+    jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
+    bundles, failures = write_bundles(jobs, progress)
     raise_all(failures)
     return bundles
+
+
+def _export_faces(source: Path, subject: ExportSubject, data: FacesFolder, progress: Progress) -> ExportFaces:
+    """Training and validation faces: those of the run's recipe, or the splits ``train`` and ``val`` of ``data``."""
+    if (source / RUN_NAME).is_file():
+        recipe = recipe_of(source)
+        faces = recipe_faces(recipe.data, data.folder, data.skip_bad, progress)
+        check_faces(source, faces)
+        return ExportFaces(faces.train, faces.val, recipe.data.normaliser)
+    if data.folder is None:
+        raise UserError(
+            f"{source}: files of fewer bits are calibrated and judged on faces; give them with --data path/to/faces"
+        )
+    scheme = scheme_named(subject.scheme)
+    training, validation = (
+        read_split(data.format_name, scheme, data.folder, split, data.skip_bad, progress, normaliser)
+        for split, normaliser in (("train", None), ("val", data.normaliser))
+    )
+    return ExportFaces(training, validation, data.normaliser)
 
 
 def _subject_from(source: Path) -> ExportSubject:

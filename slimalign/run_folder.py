@@ -123,6 +123,17 @@ def recipe_of(folder: Path) -> Recipe:
     return Recipe.model_validate(entries)
 
 
+def check_faces(folder: Path, faces: Faces) -> None:
+    """Raise UserError where ``faces`` are not those that the run in ``folder`` was trained and chosen on."""
+    kept, given = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))["faces"], faces.fingerprint()
+    wrong = [name for name in ("train", "val") if kept[name] != given[name]]
+    if wrong:
+        raise UserError(
+            f"{folder}: these are not the faces of the run, its {' and '.join(wrong)} split is another; give the data "
+            "that it was made with"
+        )
+
+
 def _read_run(path: Path) -> dict[str, Any]:
     """The recipe's entries and ``faces``; entries that the recipe did not have yet have their defaults."""
     try:

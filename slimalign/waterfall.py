@@ -27,6 +27,7 @@ from slimalign.compress.recipe import Recipe
 from slimalign.export.bundle_writer import with_nme
 from slimalign.export.formats import FORMATS
 from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.exporting import ExportJob, write_bundles
 from slimalign.measuring import bench
 from slimalign.run_folder import PARITY_CROPS_NAME, RESULTS_NAME
@@ -133,12 +134,13 @@ def export_steps(
         np.save(beside, crops)
     parent = chain.folder / BUNDLES
     jobs = [
-        ExportJob(parent, subject_of(chain.recipe, name, network), "torch")
+        ExportJob(parent, Workbench(subject_of(chain.recipe, name, network), crops), "torch")
         for name, network in networks.items()
     ]
-    subject = subject_of(chain.recipe, STUDENT, student)
-    jobs += [ExportJob(parent, subject, format_name) for format_name in chain.recipe.export.formats]
-    bundles, failures = write_bundles(jobs, crops, progress)
+    faces = ExportFaces(chain.faces.train, chain.faces.val, chain.recipe.data.normaliser)
+    bench = Workbench(subject_of(chain.recipe, STUDENT, student), crops, faces)
+    jobs += [ExportJob(parent, bench, format_name) for format_name in chain.recipe.export.formats]
+    bundles, failures = write_bundles(jobs, progress)
     _remove_stale(chain.folder, bundles)
     return bundles, failures
 

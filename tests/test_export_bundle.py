@@ -22,6 +22,7 @@ from slimalign.export.bundle_writer import with_nme, write_bundle
 from slimalign.export.fold import folded
 from slimalign.export.parity import ParityError, ParityReport
 from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import read_bundle
 from slimalign.runtimes.errors import CheckError, UserError
@@ -59,7 +60,7 @@ def test_a_format_becomes_a_bundle_that_finds_the_same_points(
     tmp_path: Path,
 ) -> None:
     reports: list[ParityReport] = []
-    written = write_bundle(tmp_path / "small", subject, kind, crops, reports.append)
+    written = write_bundle(tmp_path / "small", Workbench(subject, crops), kind, reports.append)
     assert names(tmp_path) == ["small"]
     assert names(tmp_path / "small") == files
     bundle = read_bundle(tmp_path / "small")
@@ -78,7 +79,7 @@ def test_a_format_becomes_a_bundle_that_finds_the_same_points(
     with open_bundle(bundle, threads=1) as session:
         assert session.runtime == runtime
         points = Aligner(session).align_crops(crops).points
-    torch_bundle = write_bundle(tmp_path / "reference", subject, "torch", crops)
+    torch_bundle = write_bundle(tmp_path / "reference", Workbench(subject, crops), "torch")
     with open_bundle(torch_bundle, threads=1) as session:
         expected = Aligner(session).align_crops(crops).points
     np.testing.assert_allclose(points, expected, rtol=0, atol=0.01)
@@ -88,17 +89,17 @@ def test_the_subjects_network_is_left_in_training(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
     subject.network.train()
-    write_bundle(tmp_path / "small", subject, "onnx", crops)
+    write_bundle(tmp_path / "small", Workbench(subject, crops), "onnx")
     assert subject.network.training
 
 
 def test_a_bundle_is_replaced_and_what_a_kill_left_is_cleared(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
-    write_bundle(tmp_path / "small", subject, "torch", crops)
+    write_bundle(tmp_path / "small", Workbench(subject, crops), "torch")
     (tmp_path / "small.part").mkdir()
     (tmp_path / "small.part" / "model.onnx").write_bytes(b"half a model")
-    bundle = write_bundle(tmp_path / "small", subject, "onnx", crops)
+    bundle = write_bundle(tmp_path / "small", Workbench(subject, crops), "onnx")
     assert names(tmp_path) == ["small"]
     assert names(bundle.folder) == ["bundle.json", "model.onnx"]
 
@@ -109,7 +110,7 @@ def test_what_is_no_bundle_is_not_replaced(subject: ExportSubject, crops: np.nda
     (tmp_path / "note").write_text("hello")
     for name in ("photos", "note"):
         with pytest.raises(UserError, match=f"{name}: holds something other than a bundle"):
-            write_bundle(tmp_path / name, subject, "onnx", crops)
+            write_bundle(tmp_path / name, Workbench(subject, crops), "onnx")
     assert names(tmp_path) == ["note", "photos"]
 
 
@@ -117,11 +118,11 @@ def test_a_network_that_finds_no_points_is_kept_for_training_alone(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
     nn.init.zeros_(subject.network.get_parameter("head.heatmaps.weight"))
-    write_bundle(tmp_path / "small", subject, "torch", crops)
+    write_bundle(tmp_path / "small", Workbench(subject, crops), "torch")
     with pytest.raises(
-        CheckError, match="device: its network's heatmaps are flat, so it finds no points; train"
+        CheckError, match="bundle 'small': its network's heatmaps are flat, so it finds no points; train"
     ):
-        write_bundle(tmp_path / "device", subject, "onnx", crops)
+        write_bundle(tmp_path / "device", Workbench(subject, crops), "onnx")
     assert names(tmp_path) == ["small"]
 
 
@@ -138,10 +139,12 @@ class TracedOtherwise(nn.Module):
 
 
 def test_a_file_without_parity_is_named_so(subject: ExportSubject, crops: np.ndarray, tmp_path: Path) -> None:
-    kept = write_bundle(tmp_path / "small", subject, "onnx", crops)
+    kept = write_bundle(tmp_path / "small", Workbench(subject, crops), "onnx")
     for _ in range(2):
         with pytest.raises(ParityError) as caught:
-            write_bundle(tmp_path / "small", replace(subject, network=TracedOtherwise()), "onnx", crops)
+            write_bundle(
+                tmp_path / "small", Workbench(replace(subject, network=TracedOtherwise()), crops), "onnx"
+            )
         message = str(caught.value)
         assert "small.failed-parity: the onnx file does not compute what PyTorch does" in message
         assert "heatmaps differ by 0.01" in message
@@ -153,7 +156,7 @@ def test_a_file_without_parity_is_named_so(subject: ExportSubject, crops: np.nda
 def test_where_the_new_bundle_cannot_be_moved_the_old_one_stays(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
-    kept = write_bundle(tmp_path / "small", subject, "onnx", crops)
+    kept = write_bundle(tmp_path / "small", Workbench(subject, crops), "onnx")
     with pytest.raises(FileNotFoundError):
         bundle_writer._move(tmp_path / "nowhere", kept.folder)
     assert read_bundle(kept.folder) == kept
@@ -167,6 +170,7 @@ from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.errors import CheckError, UserError
 
 network = HRSuperNet(full_architecture(19, 64, 12, (6, 10, 14), stage_count=4, encoders=1))
@@ -179,7 +183,7 @@ folder, format_name, limit = sys.argv[1:]
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 try:
-    write_bundle(Path(folder), subject, format_name, crops, report=wait)
+    write_bundle(Path(folder), Workbench(subject, crops), format_name, report=wait)
 except UserError as error:
     print(error)
 """
@@ -212,14 +216,14 @@ def test_a_kill_leaves_nothing_under_the_name(
         assert process.stdout.readline() == "about to be renamed\n"
         process.kill()
     assert names(tmp_path) == ["small.part"]
-    write_bundle(tmp_path / "small", subject, "onnx", crops)
+    write_bundle(tmp_path / "small", Workbench(subject, crops), "onnx")
     assert names(tmp_path) == ["small"]
 
 
 def test_a_measured_nme_enters_the_manifest(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
-    bundle = write_bundle(tmp_path / "small", subject, "torch", crops)
+    bundle = write_bundle(tmp_path / "small", Workbench(subject, crops), "torch")
     bundle = with_nme(with_nme(with_nme(bundle, "test", 5.0), "val", 4.5), "test", 3.25)
     assert bundle == read_bundle(tmp_path / "small")
     manifest = json.loads((tmp_path / "small" / "bundle.json").read_text(encoding="utf-8"))
@@ -233,7 +237,11 @@ def test_what_cannot_be_exported_is_told_before_anything_is_written(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
     wrong = {
-        "format 'caffe' is unknown; choose one of onnx, litert, torch": (subject, "caffe", crops),
+        "format 'caffe' is unknown; choose one of onnx, onnx-fp16, onnx-int8, litert, .* torch": (
+            subject,
+            "caffe",
+            crops,
+        ),
         "landmark scheme 'x' is unknown": (replace(subject, scheme="x"), "onnx", crops),
         r"takes \(N, 64, 64, 3\) uint8 RGB": (subject, "onnx", crops[:, :32]),
         "no crops": (subject, "onnx", crops[:0]),
@@ -245,7 +253,7 @@ def test_what_cannot_be_exported_is_told_before_anything_is_written(
     }
     for message, (given, kind, faces) in wrong.items():
         with pytest.raises(UserError, match=message):
-            write_bundle(tmp_path / "small", given, kind, faces)
+            write_bundle(tmp_path / "small", Workbench(given, faces), kind)
         assert names(tmp_path) == []
 
 
@@ -265,5 +273,5 @@ def test_a_missing_package_is_named_with_its_extra(
     with pytest.raises(
         UserError, match=rf"{package} is not installed; run pip install 'slimalign\[export\]'"
     ):
-        write_bundle(tmp_path / "small", subject, kind, crops)
+        write_bundle(tmp_path / "small", Workbench(subject, crops), kind)
     assert names(tmp_path) == []

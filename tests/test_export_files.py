@@ -22,6 +22,7 @@ from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_graph import LiteRtGraph, read_litert_graph
 from slimalign.export.onnx_from_torch import write_onnx
 from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.bundle import Bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import heatmaps_nchw
@@ -64,7 +65,7 @@ def litert_bundle(supernet: nn.Module, tmp_path_factory: pytest.TempPathFactory)
     """The one conversion of this file, which takes seconds: as a whole bundle."""
     subject = ExportSubject("small", supernet, SIZE, 1.25, "aflw-19", "local-softmax", 4)
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
-    return write_bundle(tmp_path_factory.mktemp("litert") / "small", subject, "litert", crops)
+    return write_bundle(tmp_path_factory.mktemp("litert") / "small", Workbench(subject, crops), "litert")
 
 
 def onnx_bundle(path: Path) -> Bundle:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from slimalign.commands.options import DataOption, JsonOption, SkipBadOption
-from slimalign.showing import print_json, remark, say, shown_progress
+from slimalign.commands.options import (
+    DataOption,
+    FormatOption,
+    JsonOption,
+    NormaliserOption,
+    SkipBadOption,
+)
+from slimalign.showing import print_json, say, shown_progress
 
 if TYPE_CHECKING:
     from slimalign.making import RunResult
@@ -103,10 +109,16 @@ def slim(
     """
     from slimalign import api
 
-    made = api.slim(run_folder, max_gmacs=max_gmacs, max_params=max_params, threshold=threshold, name=name)
+    with shown_progress() as progress:
+        made = api.slim(
+            run_folder,
+            max_gmacs=max_gmacs,
+            max_params=max_params,
+            threshold=threshold,
+            name=name,
+            progress=progress,
+        )
     cost = made.bundle.manifest.cost
-    if made.flat:
-        remark(f"{made.bundle.folder}: cut so deep that its heatmaps are flat until it is trained")
     if as_json:
         print_json({"bundle": str(made.bundle.folder), **cost})
         return
@@ -120,21 +132,43 @@ def slim(
 def export(
     source: Annotated[Path, typer.Argument(help="A finished run, or a PyTorch bundle.")],
     formats: Annotated[
-        str, typer.Option("--formats", help="Comma-separated: onnx, litert, torch.")
+        str,
+        typer.Option(
+            "--formats",
+            help="Comma-separated: onnx, onnx-fp16, onnx-int8, litert, litert-fp16, litert-dynamic, litert-int8, "
+            "litert-int8-io (int8 at the interface too), litert-int16x8, torch.",
+        ),
     ] = "onnx,litert",
+    data: DataOption = None,
+    data_format: FormatOption = "300w",
+    normaliser: NormaliserOption = "inter-ocular",
+    skip_bad: SkipBadOption = False,
     out: Annotated[
         Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a student to files a device can run, each checked against PyTorch.
+    """Export a student to files a device can run, each checked.
 
-    Example: `slimalign export slimalign-demo --formats onnx,litert`
+    Files of fewer bits than float32 are calibrated on training faces and judged on validation faces: a run's own, with
+    its recipe's settings, or of --data where SOURCE is a bundle. They pass with an NME at most 1 % above PyTorch's, 2 %
+    in any subset.
+
+    Example: `slimalign export slimalign-demo --formats onnx-int8,litert-int8`
     """
     from slimalign import api
 
     with shown_progress() as progress:
-        bundles = api.export(source, [name.strip() for name in formats.split(",")], out, progress=progress)
+        bundles = api.export(
+            source,
+            [name.strip() for name in formats.split(",")],
+            out,
+            data=data,
+            data_format=data_format,
+            normaliser=normaliser,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
     if as_json:
         print_json(
             [{"bundle": str(b.folder), "sha256": b.sha256, "format": b.manifest.format} for b in bundles]

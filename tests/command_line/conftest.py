@@ -15,6 +15,7 @@ from slimalign.compress.networks.architecture import Architecture, full_architec
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import Workbench
 from slimalign.runtimes.drawing import write_image
 
 SIZE = 64
@@ -64,9 +65,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     subject = ExportSubject("small [b]", network, SIZE, 1.25, "aflw-19", "local-softmax", 4)
     crops = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     for kind in ("onnx", "torch"):
-        write_bundle(folder / kind, subject, kind, crops)
+        write_bundle(folder / kind, Workbench(subject, crops), kind)
     run = folder / "run"
-    write_bundle(run / "bundles" / "distilled-torch", subject, "torch", crops)
+    write_bundle(run / "bundles" / "distilled-torch", Workbench(subject, crops), "torch")
     (run / "run.json").write_text("{}")
     (run / "waterfall.json").write_text("{}")
     return Place(data, folder / "onnx", folder / "torch", run)

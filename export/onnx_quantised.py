@@ -1,0 +1,77 @@
+"""ONNX with fewer bits, from a float32 file: float16, and int8 for ONNX Runtime on CPUs."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.export.onnx_from_torch import INPUT
+
+Float32 = NDArray[np.float32]
+
+
+def write_onnx_fp16(source: Path, path: Path) -> None:
+    """Write the float32 model ``source`` with weights and arithmetic in float16; input and heatmaps stay float32."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with warnings.catch_warnings():
+        # Weights that float16 rounds to zero, one warning each: the gate says whether they mattered.
+        warnings.simplefilter("ignore", UserWarning)
+        # Of all operations Resize, too, or each would stand between two casts.
+        model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True, op_block_list=[])
+    whole = ONNXModel(model)
+    whole.topological_sort()  # the cast of the input stands at the end
+    onnx.checker.check_model(whole.model, full_check=True)
+    onnx.save(whole.model, str(path))
+
+
+def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
+    """Write the float32 model ``source`` with int8 arithmetic, its ranges those on ``inputs`` (N, 3, S, S).
+
+    ONNX Runtime's scheme: unsigned asymmetric activations and signed weights for each output channel, which its
+    kernels for x86 multiply in one instruction; with signed activations they take twice as long. Everything is
+    quantised, the head too: each layer left in float stands between conversions.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Faces(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._faces = iter(inputs)
+
+        def get_next(self) -> dict[str, Float32] | None:
+            face = next(self._faces, None)
+            return None if face is None else {INPUT: face[None]}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        optimised = Path(folder) / "model.onnx"
+        quant_pre_process(str(source), str(optimised), skip_symbolic_shape=True)
+        quantize_static(
+            str(optimised),
+            str(path),
+            Faces(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's log, which tells the root logger of every layer."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,131 @@
+"""What the exports of one network share, each part made when it is first asked for."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.compress.batches import MEAN, STD
+from slimalign.compress.data.sample import Sample
+from slimalign.export.calibration import CalibrationSet, calibration_set
+from slimalign.export.gate import Gate
+from slimalign.export.litert_from_torch import write_litert
+from slimalign.export.litert_quantised import Ranges, litert_ranges
+from slimalign.export.onnx_from_torch import write_onnx
+from slimalign.export.parity import torch_heatmaps
+from slimalign.export.subject import ExportSubject
+from slimalign.runtimes.bundle import Manifest
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.inputs import network_inputs
+
+Image = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportFaces:
+    """Training faces that quantisation is calibrated on, validation faces that its files are judged on, and by what
+    their NME is divided.
+    """
+
+    training: Sequence[Sample]
+    validation: Sequence[Sample]
+    normaliser: str
+
+
+class Workbench:
+    """One subject with its float32 files, its calibration and its gate.
+
+    ``parity_crops`` (N, S, S, 3) uint8 RGB are faces on which float32 files are compared with PyTorch, ``faces`` what
+    files of fewer bits need.
+    """
+
+    def __init__(self, subject: ExportSubject, parity_crops: Image, faces: ExportFaces | None = None) -> None:
+        network = copy.deepcopy(subject.network).cpu().float().eval()
+        self.subject = dataclasses.replace(subject, network=network)
+        self.parity_crops = parity_crops
+        self._faces = faces
+
+    def manifest(self, format_name: str, precision: str, layout: str) -> Manifest:
+        """What the bundle of a file says of it before there is one."""
+        subject = self.subject
+        return Manifest(
+            name=subject.name,
+            model="",
+            format=format_name,
+            precision=precision,
+            input_size=subject.input_size,
+            box_scale=subject.box_scale,
+            layout=layout,
+            mean=MEAN,
+            std=STD,
+            scheme=subject.scheme,
+            decoder=subject.decoder,
+            stride=subject.stride,
+            batch=None,
+            files={},
+        )
+
+    @cached_property
+    def heatmaps(self) -> Float32:
+        """PyTorch's heatmaps of the parity crops, (N, K, H, W)."""
+        return torch_heatmaps(self.subject.network, self.parity_crops, self.manifest("torch", "fp32", "NCHW"))
+
+    @cached_property
+    def onnx(self) -> Path:
+        """The network as ONNX in float32."""
+        path = self._folder / "float.onnx"
+        write_onnx(self.subject.network, self.subject.input_size, path)
+        return path
+
+    @cached_property
+    def litert(self) -> Path:
+        """The network as LiteRT in float32, with the converter's long names of tensors."""
+        path = self._folder / "float.tflite"
+        write_litert(self.subject.network, self.subject.input_size, path)
+        return path
+
+    @cached_property
+    def calibration(self) -> CalibrationSet:
+        """The faces that all quantised files of the subject are calibrated on."""
+        rule = CropRule(self.subject.input_size, self.subject.box_scale)
+        return calibration_set(self._given_faces.training, rule)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """The judge of files of fewer bits."""
+        return Gate(self.subject, self._given_faces.validation, self._given_faces.normaliser)
+
+    def calibration_inputs(self, layout: str) -> Float32:
+        """The calibration faces as the network takes them: (N, 3, S, S) for NCHW, (N, S, S, 3) for NHWC."""
+        return network_inputs(self.calibration.crops, self.manifest("", "", layout))
+
+    @cached_property
+    def litert_ranges(self) -> Ranges:
+        """The ranges of the LiteRT file's tensors on the calibration faces."""
+        return litert_ranges(self.litert, self.calibration_inputs("NHWC"))
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @property
+    def _given_faces(self) -> ExportFaces:
+        if self._faces is None:
+            raise UserError(
+                f"bundle '{self.subject.name}': files of fewer bits are calibrated and judged on faces; give them with "
+                "--data"
+            )
+        return self._faces
