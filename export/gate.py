@@ -16,7 +16,7 @@ from slimalign.compress.validation import ValidationFaces
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.crop import CropRule
-from slimalign.runtimes.errors import CheckError, NonFiniteError
+from slimalign.runtimes.errors import CheckError, NonFiniteError, UserError
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.runtimes.session import Session
 
@@ -83,6 +83,8 @@ class Gate:
     """Validation faces on which files of one network are judged, its own accuracy on them measured once."""
 
     def __init__(self, subject: ExportSubject, samples: Sequence[Sample], normaliser: str) -> None:
+        if not samples:
+            raise UserError("no validation faces to judge the file on; is the split empty?")
         self._samples = samples
         self._scheme = scheme_named(subject.scheme)
         self._normaliser = normaliser

@@ -49,6 +49,9 @@ def _onnx_weights(name: str, makers: dict[str, Any], constants: dict[str, Any]) 
     import onnx
 
     maker = makers.get(name)
+    while maker is not None and maker.op_type == "Identity":  # equal weights are kept once
+        name = maker.input[0]
+        maker = makers.get(name)
     if maker is not None and maker.op_type == "DequantizeLinear":
         weights = constants[maker.input[0]]
         return weights, weights.data_type == onnx.TensorProto.INT8

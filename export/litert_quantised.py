@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -80,7 +81,7 @@ def litert_ranges(source: Path, inputs: Float32) -> Ranges:
     ((signature, ends),) = Interpreter(str(source)).get_signature_list().items()
     (name,) = ends["inputs"]
     faces = [{name: face[None]} for face in inputs]
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with _quiet():
         ranges: Ranges = quantizer.Quantizer(str(source), _int8_at_interface()).calibrate({signature: faces})
     return ranges
 
@@ -89,6 +90,14 @@ def write_litert_quantised(source: Path, scheme: str, ranges: Ranges | None, pat
     """Write the float32 model ``source`` by ``scheme``, a name of SCHEMES; ``ranges`` is needed by the static ones."""
     from ai_edge_quantizer import quantizer
 
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with _quiet():
         result = quantizer.Quantizer(str(source), SCHEMES[scheme]()).quantize(ranges)
         result.export_model(str(path), overwrite=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's bars and sums, and the interpreter's warning that calibration keeps all tensors."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        yield

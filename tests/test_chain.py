@@ -194,6 +194,9 @@ def test_slim_again_and_export_again(run, tmp_path):
     assert cut["macs"] <= 0.0055e9
     (made,) = json.loads(slimalign("export", cut["bundle"], "--formats", "onnx", "--out", tmp_path, "--json"))
     assert read_bundle(made["bundle"]).sha256 == made["sha256"]
+    formats = ("--formats", "onnx-fp16,litert-fp16", "--out", tmp_path)
+    halves = json.loads(slimalign("export", folder, *formats, "--json"))  # judged on the run's drawn faces
+    assert all(abs(read_bundle(half["bundle"]).manifest.gate["loss"]) < 0.5 for half in halves)
     (record,) = json.loads(
         slimalign(
             "bench",

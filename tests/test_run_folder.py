@@ -13,7 +13,7 @@ import pytest
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.recipe import Recipe, read_recipe
 from slimalign.faces import Faces
-from slimalign.run_folder import claim, recipe_of
+from slimalign.run_folder import check_faces, claim, recipe_of
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import W300
 
@@ -194,6 +194,14 @@ def test_checkpoints_of_nobody_are_refused(folder: Path) -> None:
     ):
         claim_folder(folder, CPU_RECIPE, FACES, retrain=True)
     assert stages(folder) == set(STAGES)
+
+
+def test_faces_of_another_split_are_not_the_runs(folder: Path) -> None:
+    check_faces(folder, replace(FACES, test=[]))  # nothing is exported by those
+    with pytest.raises(
+        UserError, match="run: these are not the faces of the run, its val split is another; give"
+    ):
+        check_faces(folder, replace(FACES, val=[]))
 
 
 def test_a_folder_that_is_no_run_has_no_recipe(tmp_path: Path) -> None:

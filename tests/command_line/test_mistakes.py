@@ -86,6 +86,14 @@ MISTAKES = [
     ("slim nowhere --max-gmacs 1 --name distilled", "the run's own bundle has that name; give another"),
     ("run {root}/recipes/demo.toml --devices 0", "--devices 0: give a whole number of at least 1"),
     ("export {run} --out {run}/bundles", "bundles: a run's own bundles, with what was measured of them"),
+    (
+        "export {torch} --formats onnx-int8",
+        "torch: files of fewer bits are calibrated and judged on faces; give them",
+    ),
+    (
+        "export {torch} --formats onnx-int8 --data {data} --data-format folder",
+        "the splits there are test, val",
+    ),
     ("export {torch} --formats torch,onyx", "format 'onyx' is unknown; choose one of onnx"),
     ("pick nowhere.jsonl", "nowhere.jsonl: no such results file"),
     ("report nowhere.jsonl", "nowhere.jsonl: no such results file"),
