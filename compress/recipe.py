@@ -196,6 +196,7 @@ FormatName = Literal[
     "onnx",
     "onnx-fp16",
     "onnx-int8",
+    "onnx-int8-tensorrt",
     "litert",
     "litert-fp16",
     "litert-dynamic",

@@ -18,6 +18,7 @@ from slimalign.export.int8_share import litert_int8_share, onnx_int8_share
 from slimalign.export.litert_graph import shorten_names
 from slimalign.export.litert_quantised import write_litert_quantised
 from slimalign.export.onnx_quantised import write_onnx_fp16, write_onnx_int8
+from slimalign.export.onnx_tensorrt_int8 import write_onnx_int8_tensorrt
 from slimalign.export.workbench import Workbench
 from slimalign.runtimes.errors import UserError
 
@@ -80,6 +81,11 @@ def _write_onnx_int8(bench: Workbench, folder: Path) -> tuple[str, ...]:
     return (ONNX,)
 
 
+def _write_onnx_int8_tensorrt(bench: Workbench, folder: Path) -> tuple[str, ...]:
+    write_onnx_int8_tensorrt(bench.onnx, bench.calibration_inputs("NCHW"), folder / ONNX)
+    return (ONNX,)
+
+
 def _write_litert(bench: Workbench, folder: Path) -> tuple[str, ...]:
     shorten_names(bench.litert, folder / LITERT)
     return (LITERT,)
@@ -126,6 +132,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "onnx": _onnx("fp32", _write_onnx),
         "onnx-fp16": _onnx("fp16", _write_onnx_fp16),
         "onnx-int8": _onnx("int8", _write_onnx_int8, calibrated=True),
+        "onnx-int8-tensorrt": _onnx("int8", _write_onnx_int8_tensorrt, calibrated=True),
         "litert": _litert("fp32"),
         "litert-fp16": _litert("fp16", "fp16"),
         "litert-dynamic": _litert("dynamic", "dynamic"),

@@ -52,10 +52,14 @@ def _onnx_weights(name: str, makers: dict[str, Any], constants: dict[str, Any]) 
     while maker is not None and maker.op_type == "Identity":  # equal weights are kept once
         name = maker.input[0]
         maker = makers.get(name)
-    if maker is not None and maker.op_type == "DequantizeLinear":
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return constants[name], False
+    quantiser = makers.get(maker.input[0])
+    if quantiser is None:
         weights = constants[maker.input[0]]
         return weights, weights.data_type == onnx.TensorProto.INT8
-    return constants[name], False
+    # Float weights in front of a pair of their own: int8 is what the zero point says.
+    return constants[quantiser.input[0]], constants[quantiser.input[2]].data_type == onnx.TensorProto.INT8
 
 
 def litert_int8_share(path: Path) -> float:

@@ -135,8 +135,9 @@ def export(
         str,
         typer.Option(
             "--formats",
-            help="Comma-separated: onnx, onnx-fp16, onnx-int8, litert, litert-fp16, litert-dynamic, litert-int8, "
-            "litert-int8-io (int8 at the interface too), litert-int16x8, torch.",
+            help="Comma-separated: onnx, onnx-fp16, onnx-int8 (for ONNX Runtime on CPUs), onnx-int8-tensorrt (by "
+            "TensorRT's rules), litert, litert-fp16, litert-dynamic, litert-int8, litert-int8-io (int8 at the "
+            "interface too), litert-int16x8, torch.",
         ),
     ] = "onnx,litert",
     data: DataOption = None,
