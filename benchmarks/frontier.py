@@ -49,6 +49,13 @@ class Point:
             return None
         return 1000.0 * self.batch / self.p50_ms
 
+    @property
+    def way(self) -> str | None:
+        """The runtime and, where it is not fp32, the precision; None where the bundle was not timed."""
+        if self.runtime is None or self.precision == "fp32":
+            return self.runtime
+        return f"{self.runtime} {self.precision}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**asdict(self), "throughput": self.throughput}

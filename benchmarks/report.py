@@ -162,9 +162,9 @@ def _by_place(points: Iterable[Point], x: str) -> Iterable[list[Point]]:
 
 
 def _name(group: Sequence[Point]) -> str:
-    """The bundle and the runtimes of points that lie on each other."""
-    runtimes = ", ".join(sorted({point.runtime for point in group if point.runtime is not None}))
-    return f"{group[0].bundle} · {runtimes}" if runtimes else group[0].bundle
+    """The bundle and the ways to run it of points that lie on each other."""
+    ways = ", ".join(sorted({point.way for point in group if point.way is not None}))
+    return f"{group[0].bundle} · {ways}" if ways else group[0].bundle
 
 
 def _coordinates(points: Iterable[Point], x: str) -> tuple[list[float], list[float]]:

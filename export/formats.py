@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -102,28 +102,29 @@ def _onnx(
     precision: str, write: Callable[[Workbench, Path], tuple[str, ...]], calibrated: bool = False
 ) -> Format:
     tools = ("torch", "onnx") if precision == "fp32" else ("torch", "onnx", "onnxruntime")
-    share = onnx_int8_share if precision == "int8" else None
+    share = onnx_int8_share if calibrated else None
     imports = ("onnx", "onnxscript", "onnxruntime")
     return Format("onnx", precision, "NCHW", tools, imports, write, folded, calibrated, share)
 
 
-def _litert(precision: str, scheme: str | None = None, gate_faces: int | None = None) -> Format:
-    tools: tuple[str, ...] = ("torch", "litert-torch", "litert-converter")
-    imports: tuple[str, ...] = ("litert_torch", "ai_edge_litert")
-    if scheme is None:
-        return Format("litert", precision, "NHWC", tools, imports, _write_litert, folded)
-    calibrated = precision in ("int8", "int16x8")
-    return Format(
-        "litert",
-        precision,
-        "NHWC",
-        (*tools, "ai-edge-quantizer"),
-        (*imports, "ai_edge_quantizer"),
-        partial(_write_litert_quantised, scheme, calibrated),
-        folded,
-        calibrated,
-        litert_int8_share if precision == "int8" else None,
-        gate_faces,
+def _litert() -> Format:
+    tools, imports = ("torch", "litert-torch", "litert-converter"), ("litert_torch", "ai_edge_litert")
+    return Format("litert", "fp32", "NHWC", tools, imports, _write_litert, folded)
+
+
+def _litert_quantised(
+    precision: str, calibrated: bool = False, int8: bool = False, gate_faces: int | None = None
+) -> Format:
+    plain = _litert()
+    return replace(
+        plain,
+        precision=precision,
+        tools=(*plain.tools, "ai-edge-quantizer"),
+        imports=(*plain.imports, "ai_edge_quantizer"),
+        write=partial(_write_litert_quantised, precision, calibrated),
+        calibrated=calibrated,
+        int8_share=litert_int8_share if int8 else None,
+        gate_faces=gate_faces,
     )
 
 
@@ -132,13 +133,13 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "onnx": _onnx("fp32", _write_onnx),
         "onnx-fp16": _onnx("fp16", _write_onnx_fp16),
         "onnx-int8": _onnx("int8", _write_onnx_int8, calibrated=True),
-        "onnx-int8-tensorrt": _onnx("int8", _write_onnx_int8_tensorrt, calibrated=True),
-        "litert": _litert("fp32"),
-        "litert-fp16": _litert("fp16", "fp16"),
-        "litert-dynamic": _litert("dynamic", "dynamic"),
-        "litert-int8": _litert("int8", "int8"),
-        "litert-int8-io": _litert("int8", "int8-io"),
-        "litert-int16x8": _litert("int16x8", "int16x8", gate_faces=SLOW_FACES),
+        "onnx-int8-tensorrt": _onnx("int8-tensorrt", _write_onnx_int8_tensorrt, calibrated=True),
+        "litert": _litert(),
+        "litert-fp16": _litert_quantised("fp16"),
+        "litert-dynamic": _litert_quantised("dynamic"),
+        "litert-int8": _litert_quantised("int8", calibrated=True, int8=True),
+        "litert-int8-io": _litert_quantised("int8-io", calibrated=True, int8=True),
+        "litert-int16x8": _litert_quantised("int16x8", calibrated=True, gate_faces=SLOW_FACES),
         "torch": Format(
             "torch",
             "fp32",
@@ -150,7 +151,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ),
     }
 )
-"""Each format by its name; all take any batch size."""
+"""Each format by its name, that of the runtime and, where it is not fp32, of the precision; all take any batch size."""
 
 
 def format_named(name: str) -> Format:

@@ -58,6 +58,7 @@ class Step:
 
     step: str
     runtime: str
+    precision: str
     val_nme: float | None
     test_nme: float
     test_failure_rate: float
@@ -199,6 +200,7 @@ def _step(bundle: Bundle, accuracy: Mapping[str, Evaluation], latency: Record) -
     return Step(
         step=bundle.manifest.name,
         runtime=latency.runtime,
+        precision=latency.precision,
         val_nme=accuracy["val"].whole.nme if "val" in accuracy else None,
         test_nme=test.nme,
         test_failure_rate=test.failure_rate,
@@ -228,7 +230,7 @@ def waterfall_table(waterfall: Waterfall) -> Table:
     for step in waterfall.steps:
         table.add_row(
             step.step,
-            step.runtime,
+            step.runtime if step.precision == "fp32" else f"{step.runtime} {step.precision}",
             "-" if step.val_nme is None else f"{step.val_nme:.2f}",
             f"{step.test_nme:.2f}",
             f"{step.test_failure_rate:.1f}",

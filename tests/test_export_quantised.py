@@ -68,7 +68,7 @@ def test_the_file_finds_the_points_that_pytorch_finds(bundles: dict[str, Bundle]
 @pytest.mark.parametrize("name", FEWER_BITS)
 def test_the_bundle_says_what_the_file_is(bundles: dict[str, Bundle], name: str) -> None:
     manifest = read_bundle(bundles[name].folder).manifest
-    assert manifest.precision == name.split("-")[1]
+    assert name == f"{manifest.format}-{manifest.precision}"
     assert manifest.gate is not None
     assert manifest.gate["faces"] == len(VALIDATION)
     assert manifest.gate["interval_low"] <= manifest.gate["loss"] <= manifest.gate["interval_high"]

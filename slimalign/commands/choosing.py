@@ -81,7 +81,7 @@ def _show(choice: Choice) -> None:
 
 
 def _named(point: Point) -> str:
-    return point.bundle if point.runtime is None else f"{point.bundle} on {point.runtime}"
+    return point.bundle if point.way is None else f"{point.bundle} on {point.way}"
 
 
 def _option(limit: str) -> str:
