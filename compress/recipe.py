@@ -203,6 +203,8 @@ FormatName = Literal[
     "litert-int8",
     "litert-int8-io",
     "litert-int16x8",
+    "tensorrt-fp16",
+    "tensorrt-int8",
 ]
 """The formats of ``export`` that a device can run."""
 

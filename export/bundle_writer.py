@@ -83,7 +83,7 @@ def _check_of(bench: Workbench, kind: Format) -> Callable[[Bundle], Report]:
     """The check of a file; a network or faces that will not do for it are told of before anything is written."""
     if kind.exact:
         return partial(_compared, bench.heatmaps, bench.parity_crops)
-    return partial(_judged, bench.gate, kind.gate_faces)
+    return partial(_judged, bench.gate, kind)
 
 
 def _compared(heatmaps: Float32, crops: Image, bundle: Bundle) -> ParityReport:
@@ -91,9 +91,9 @@ def _compared(heatmaps: Float32, crops: Image, bundle: Bundle) -> ParityReport:
         return compare(heatmaps, session, crops)
 
 
-def _judged(gate: Gate, faces: int | None, bundle: Bundle) -> GateReport:
-    with open_bundle(bundle) as session:
-        return gate.judge(session, faces)
+def _judged(gate: Gate, kind: Format, bundle: Bundle) -> GateReport:
+    with kind.opener(bundle, None) as session:
+        return gate.judge(session, kind.gate_faces)
 
 
 def _passed(bundle: Bundle, found: Report) -> Bundle:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from torch import nn
 
+from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.torch_files import write_network
 from slimalign.export.fold import folded
 from slimalign.export.int8_share import litert_int8_share, onnx_int8_share
@@ -20,7 +21,10 @@ from slimalign.export.litert_quantised import write_litert_quantised
 from slimalign.export.onnx_quantised import write_onnx_fp16, write_onnx_int8
 from slimalign.export.onnx_tensorrt_int8 import write_onnx_int8_tensorrt
 from slimalign.export.workbench import Workbench
+from slimalign.runtimes import engine_builder
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
+from slimalign.runtimes.opening import SessionOpener
 
 SLOW_FACES = 32
 """Validation faces on which a format is judged that has no quick kernels here."""
@@ -35,7 +39,7 @@ class Format:
     input and heatmaps, ``tools`` the packages whose versions the bundle records, ``imports`` the modules that writing
     and checking a file takes. ``calibrated`` says that the activations' ranges are those of faces; ``int8_share``
     measures which share of the multiply-adds outside the head is in int8, ``gate_faces`` is how many validation faces
-    the file is judged on, None for all.
+    the file is judged on, None for all, ``opener`` what it is judged in.
     """
 
     kind: str
@@ -48,6 +52,7 @@ class Format:
     calibrated: bool = False
     int8_share: Callable[[Path], float] | None = None
     gate_faces: int | None = None
+    opener: SessionOpener = open_bundle
 
     @property
     def exact(self) -> bool:
@@ -63,7 +68,7 @@ def _write_torch(bench: Workbench, folder: Path) -> tuple[str, ...]:
     return write_network(folder, bench.subject.network)
 
 
-ONNX, LITERT = "model.onnx", "model.tflite"
+ONNX, LITERT, BUILD_SCRIPT = "model.onnx", "model.tflite", "build_engine.py"
 
 
 def _write_onnx(bench: Workbench, folder: Path) -> tuple[str, ...]:
@@ -107,6 +112,17 @@ def _onnx(
     return Format("onnx", precision, "NCHW", tools, imports, write, folded, calibrated, share)
 
 
+def _tensorrt(onnx: Format, precision: str) -> Format:
+    """The ONNX file with what builds its engine on a device; it is judged in ONNX Runtime, by the same arithmetic."""
+
+    def write(bench: Workbench, folder: Path) -> tuple[str, ...]:
+        names = onnx.write(bench, folder)
+        shutil.copyfile(str(engine_builder.__file__), folder / BUILD_SCRIPT)
+        return (*names, BUILD_SCRIPT)
+
+    return replace(onnx, kind="tensorrt", precision=precision, write=write, opener=OnnxRuntimeSession)
+
+
 def _litert() -> Format:
     tools, imports = ("torch", "litert-torch", "litert-converter"), ("litert_torch", "ai_edge_litert")
     return Format("litert", "fp32", "NHWC", tools, imports, _write_litert, folded)
@@ -128,18 +144,23 @@ def _litert_quantised(
     )
 
 
+ONNX_FP16 = _onnx("fp16", _write_onnx_fp16)
+ONNX_INT8_TENSORRT = _onnx("int8-tensorrt", _write_onnx_int8_tensorrt, calibrated=True)
+
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "onnx": _onnx("fp32", _write_onnx),
-        "onnx-fp16": _onnx("fp16", _write_onnx_fp16),
+        "onnx-fp16": ONNX_FP16,
         "onnx-int8": _onnx("int8", _write_onnx_int8, calibrated=True),
-        "onnx-int8-tensorrt": _onnx("int8-tensorrt", _write_onnx_int8_tensorrt, calibrated=True),
+        "onnx-int8-tensorrt": ONNX_INT8_TENSORRT,
         "litert": _litert(),
         "litert-fp16": _litert_quantised("fp16"),
         "litert-dynamic": _litert_quantised("dynamic"),
         "litert-int8": _litert_quantised("int8", calibrated=True, int8=True),
         "litert-int8-io": _litert_quantised("int8-io", calibrated=True, int8=True),
         "litert-int16x8": _litert_quantised("int16x8", calibrated=True, gate_faces=SLOW_FACES),
+        "tensorrt-fp16": _tensorrt(ONNX_FP16, "fp16"),
+        "tensorrt-int8": _tensorrt(ONNX_INT8_TENSORRT, "int8"),
         "torch": Format(
             "torch",
             "fp32",

@@ -37,12 +37,13 @@ class GateError(CheckError):
 
 @dataclass(frozen=True)
 class GateReport:
-    """NMEs of a file and of its network in PyTorch on the same ``faces``, in percent.
+    """NMEs of a file in ``runtime`` and of its network in PyTorch on the same ``faces``, in percent.
 
     ``loss`` is by how much of the network's the file's is higher, in percent, ``interval`` its 95 % bootstrap interval
     over faces, and ``subset_losses`` the same for each subset.
     """
 
+    runtime: str
     faces: int
     nme: float
     network_nme: float
@@ -71,7 +72,7 @@ class GateReport:
     @property
     def told(self) -> str:
         """The outcome as people read it."""
-        return f"NME {self.nme:.3f} % on {self.faces} faces, {self._worse}"
+        return f"NME {self.nme:.3f} % on {self.faces} faces in {self.runtime}, {self._worse}"
 
     @property
     def _worse(self) -> str:
@@ -104,13 +105,16 @@ class Gate:
             found = self._judged(predict(Aligner(session), samples), samples)
         except NonFiniteError as error:
             raise GateError(f"bundle '{session.manifest.name}': {error}") from None
-        return gate_report(found.nmes, self._network.nmes[chosen], [sample.subsets for sample in samples])
+        subsets = [sample.subsets for sample in samples]
+        return gate_report(session.runtime, found.nmes, self._network.nmes[chosen], subsets)
 
     def _judged(self, predicted: Floats, samples: Sequence[Sample]) -> Evaluation:
         return summarise(predicted, samples, self._scheme, self._normaliser)
 
 
-def gate_report(nmes: Floats, network_nmes: Floats, subsets: Sequence[Sequence[str]]) -> GateReport:
+def gate_report(
+    runtime: str, nmes: Floats, network_nmes: Floats, subsets: Sequence[Sequence[str]]
+) -> GateReport:
     """The report of a file whose NMEs of each face are ``nmes`` (N,), those of its network ``network_nmes`` (N,).
 
     ``subsets`` are the labels of each face. Both NMEs of a face stay together in the bootstrap.
@@ -121,6 +125,7 @@ def gate_report(nmes: Floats, network_nmes: Floats, subsets: Sequence[Sequence[s
     resampled = _loss(nmes[draws].mean(axis=1), network_nmes[draws].mean(axis=1))
     low, high = np.percentile(resampled, INTERVAL)
     return GateReport(
+        runtime=runtime,
         faces=len(nmes),
         nme=float(nmes.mean()),
         network_nme=float(network_nmes.mean()),

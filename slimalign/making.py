@@ -42,6 +42,7 @@ from slimalign.run_folder import (
 )
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.engine_builder import EngineError, Settings, engine_for
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
@@ -222,15 +223,21 @@ class FacesFolder:
 
 
 def export(
-    source: Path, formats: Sequence[str], out: Path | None, data: FacesFolder, progress: Progress
+    source: Path,
+    formats: Sequence[str],
+    out: Path | None,
+    data: FacesFolder,
+    engine: Settings | None,
+    progress: Progress,
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
 
     ``out`` is ``exported``/<name of the source's folder> by default.
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
-    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Raises
-    CheckError for those that do not hold, once all are written.
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. With
+    ``engine`` the engines of TensorRT bundles are built too, ahead of time. Raises CheckError for those that do not
+    hold, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
@@ -245,8 +252,23 @@ def export(
     bench = Workbench(subject, _parity_crops(source, subject), faces)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     bundles, failures = write_bundles(jobs, progress)
+    if engine is not None:
+        _build_engines([b for b in bundles if b.manifest.format == "tensorrt"], engine, progress)
     raise_all(failures)
     return bundles
+
+
+def _build_engines(bundles: Sequence[Bundle], settings: Settings, progress: Progress) -> None:
+    for bundle in bundles:
+        task = progress.add_task(f"building the engine of {bundle.folder.name}", total=None)
+        try:
+            path = engine_for(str(bundle.folder), settings)
+        except EngineError as error:
+            raise UserError(str(error)) from None
+        progress.remove_task(task)
+        progress.console.print(
+            f"{path}: {Path(path).stat().st_size:,} bytes, for compute capability {settings.capability}; it was not run"
+        )
 
 
 def _export_faces(source: Path, subject: ExportSubject, data: FacesFolder, progress: Progress) -> ExportFaces:

@@ -50,8 +50,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     return {name: write_bundle(folder / name, shared, name) for name in FORMATS}
 
 
-def points(bundle: Bundle, crops: np.ndarray) -> np.ndarray:
-    with open_bundle(bundle, threads=1) as session:
+def points(name: str, bundle: Bundle, crops: np.ndarray) -> np.ndarray:
+    with FORMATS[name].opener(bundle, 1) as session:
         return Aligner(session).align_crops(crops).points
 
 
@@ -59,10 +59,10 @@ def points(bundle: Bundle, crops: np.ndarray) -> np.ndarray:
 def test_the_file_finds_the_points_that_pytorch_finds(bundles: dict[str, Bundle], name: str) -> None:
     """Singly and as a batch: heatmaps 1/127 of whose range is a step move a sub-pixel mean by a tenth of a pixel."""
     crops = cut_crops(VALIDATION[:5], RULE)
-    expected = points(bundles["torch"], crops)
-    found = points(bundles[name], crops)
+    expected = points("torch", bundles["torch"], crops)
+    found = points(name, bundles[name], crops)
     assert np.abs(found - expected).max() < (0.02 if "fp16" in name else 0.3)
-    np.testing.assert_allclose(points(bundles[name], crops[:1]), found[:1], atol=1e-3)
+    np.testing.assert_allclose(points(name, bundles[name], crops[:1]), found[:1], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FEWER_BITS)
@@ -186,7 +186,7 @@ def test_a_network_of_nan_does_not_get_out(tmp_path: Path) -> None:
 
 def test_the_loss_is_that_of_the_mean_nmes_in_percent() -> None:
     network = np.array([2.0, 4.0, 6.0])
-    report = gate_report(np.array([2.0, 4.0, 6.6]), network, [("a",), ("a", "b"), ("b",)])
+    report = gate_report("litert", np.array([2.0, 4.0, 6.6]), network, [("a",), ("a", "b"), ("b",)])
     assert (report.faces, report.nme, report.network_nme) == (3, pytest.approx(4.2), 4.0)
     assert report.loss == pytest.approx(5.0)
     assert report.subset_losses == {"a": pytest.approx(0.0), "b": pytest.approx(6.0)}
@@ -198,7 +198,7 @@ def test_the_interval_covers_the_true_loss_as_often_as_it_says() -> None:
     rng, covered = np.random.default_rng(0), 0
     for _ in range(200):
         network = rng.gamma(9.0, 0.4, 150)
-        low, high = gate_report(network * rng.normal(1.01, 0.05, 150), network, [()] * 150).interval
+        low, high = gate_report("litert", network * rng.normal(1.01, 0.05, 150), network, [()] * 150).interval
         covered += low <= 1.0 <= high
     assert 0.90 <= covered / 200 <= 0.99
 
@@ -222,7 +222,7 @@ def test_the_interval_covers_the_true_loss_as_often_as_it_says() -> None:
     ],
 )
 def test_what_the_gate_allows(loss: float, subsets: dict[str, float], fault: str | None) -> None:
-    report = GateReport(10, 4.0, 3.9, loss, (loss - 1, loss + 1), subsets)
+    report = GateReport("litert", 10, 4.0, 3.9, loss, (loss - 1, loss + 1), subsets)
     if fault is None:
         assert report.fault is None
     else:

@@ -14,6 +14,7 @@ from slimalign.commands.options import (
     NormaliserOption,
     SkipBadOption,
 )
+from slimalign.runtimes.errors import UserError
 from slimalign.showing import print_json, say, shown_progress
 
 if TYPE_CHECKING:
@@ -137,13 +138,18 @@ def export(
             "--formats",
             help="Comma-separated: onnx, onnx-fp16, onnx-int8 (for ONNX Runtime on CPUs), onnx-int8-tensorrt (by "
             "TensorRT's rules), litert, litert-fp16, litert-dynamic, litert-int8, litert-int8-io (int8 at the "
-            "interface too), litert-int16x8, torch.",
+            "interface too), litert-int16x8, tensorrt-fp16, tensorrt-int8, torch.",
         ),
     ] = "onnx,litert",
     data: DataOption = None,
     data_format: FormatOption = "300w",
     normaliser: NormaliserOption = "inter-ocular",
     skip_bad: SkipBadOption = False,
+    compute_capability: Annotated[
+        Optional[str],
+        typer.Option(help="Build TensorRT engines ahead of time for GPUs of this one, as in 8.6."),
+    ] = None,
+    batches: Annotated[str, typer.Option(help="Least, best and largest batch of those engines.")] = "1,1,8",
     out: Annotated[
         Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
     ] = None,
@@ -168,6 +174,8 @@ def export(
             data_format=data_format,
             normaliser=normaliser,
             skip_bad=skip_bad,
+            compute_capability=compute_capability,
+            batches=_batches(batches),
             progress=progress,
         )
     if as_json:
@@ -177,3 +185,12 @@ def export(
         return
     for bundle in bundles:
         say(f"{bundle.folder}: {bundle.model_path.stat().st_size:,} bytes")
+
+
+def _batches(text: str) -> tuple[int, int, int]:
+    from slimalign.runtimes.engine_builder import EngineError, parse_batches
+
+    try:
+        return parse_batches(text)
+    except EngineError as error:
+        raise UserError(str(error)) from None

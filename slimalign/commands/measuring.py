@@ -142,7 +142,7 @@ def bench(
     for record in records:
         figures = record.summary()
         say(
-            f"{record.bundle:20} {record.runtime:12} {record.precision:8} batch {record.batch:2}  "
+            f"{record.bundle:20} {record.runtime:12} {record.precision:13} batch {record.batch:2}  "
             f"threads {record.threads}  p50 {figures['p50_ms']:8.2f} ms  p90 {figures['p90_ms']:8.2f} ms  "
             f"{1000 * record.batch / record.p50_ms:7.1f} faces/s  ({record.protocol})"
         )

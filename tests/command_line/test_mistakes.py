@@ -94,6 +94,10 @@ MISTAKES = [
         "export {torch} --formats onnx-int8 --data {data} --data-format folder",
         "the splits there are test, val",
     ),
+    (
+        "export {torch} --formats tensorrt-fp16 --batches 8",
+        "--batches 8: give least, best and largest batch size",
+    ),
     ("export {torch} --formats torch,onyx", "format 'onyx' is unknown; choose one of onnx"),
     ("pick nowhere.jsonl", "nowhere.jsonl: no such results file"),
     ("report nowhere.jsonl", "nowhere.jsonl: no such results file"),

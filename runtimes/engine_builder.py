@@ -1,0 +1,350 @@
+"""Builds the TensorRT engine of a bundle, on the machine that will run it or ahead of time.
+
+This file is copied into TensorRT bundles as build_engine.py. There it runs with what JetPack brings: Python from 3.6,
+TensorRT from 8.0, and nothing else; so its syntax is that of Python 3.6, and it imports nothing of slimalign.
+
+    python3 build_engine.py                          builds for this machine's GPU
+    python3 build_engine.py --batches 1,4,8          least, best and largest batch size
+    python3 build_engine.py --trtexec                prints the equal line for trtexec
+
+An engine runs only on the GPU, the platform and the TensorRT that it was built for. It lies in engines/, and beside it
+a JSON file says what it was built for; where that is not what is asked for, it is built again from the ONNX.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import importlib
+import json
+import os
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+MODULES = ("tensorrt", "tensorrt_rtx")
+"""Where TensorRT may come from: a Jetson's own, or that for RTX GPUs, which also builds on machines without a GPU."""
+INPUT = "image"
+WORKSPACE_MB = 1024
+ENGINES = "engines"
+TEGRA_RELEASE = "/etc/nv_tegra_release"
+
+
+class EngineError(Exception):
+    """What cannot be built, in one line that says why and what to do."""
+
+
+class Settings(NamedTuple):
+    """What an engine is built for: least, best and largest batch, and a compute capability as in ``8.7``."""
+
+    batches: Tuple[int, int, int]
+    capability: str
+
+
+class Library(NamedTuple):
+    """An installed TensorRT."""
+
+    module: Any
+    name: str
+    version: str
+
+    @property
+    def strongly_typed(self) -> bool:
+        """Whether precisions are those in the ONNX alone: newer versions have no flags for them."""
+        return not hasattr(self.module.BuilderFlag, "FP16")
+
+    @property
+    def names_capabilities(self) -> bool:
+        """Whether it builds for a GPU that is not there."""
+        return hasattr(self.module, "ComputeCapability")
+
+
+def installed_library() -> Library:
+    """The first of MODULES that is installed; raises EngineError where none is."""
+    for name in MODULES:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        return Library(module, name, module.__version__)
+    raise EngineError(
+        "TensorRT is not installed; it comes with JetPack, and for RTX GPUs run pip install tensorrt-rtx-cu13"
+    )
+
+
+def gpu_capability() -> Optional[str]:
+    """The compute capability of the first GPU, as in ``8.7``; None where there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    for attribute, value in ((75, major), (76, minor)):  # COMPUTE_CAPABILITY_MAJOR and _MINOR
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
+            return None
+    return "%d.%d" % (major.value, minor.value)
+
+
+def platform_release() -> Optional[str]:
+    """The line by which a Jetson names its release, None elsewhere."""
+    if not os.path.isfile(TEGRA_RELEASE):
+        return None
+    with open(TEGRA_RELEASE, encoding="utf-8") as file:
+        return file.readline().strip("# \n")
+
+
+def read_manifest(bundle: str) -> Dict[str, Any]:
+    """``bundle.json`` of the folder ``bundle``, whose ONNX has been checked against its sha256."""
+    path = os.path.join(bundle, "bundle.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)  # type: Dict[str, Any]
+    except (OSError, ValueError) as error:
+        raise EngineError("%s: cannot be read (%s); give a TensorRT bundle" % (path, error))
+    if manifest.get("format") != "tensorrt":
+        raise EngineError(
+            "%s: a bundle of format %s; give a TensorRT bundle" % (bundle, manifest.get("format"))
+        )
+    model = os.path.join(bundle, manifest["model"])
+    if not os.path.isfile(model) or file_sha256(model) != manifest["files"][manifest["model"]]:
+        raise EngineError(
+            "%s: missing, changed or cut short since the export; export the bundle again" % model
+        )
+    return manifest
+
+
+def file_sha256(path: str) -> str:
+    """The sha256 of a file, as hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def engine_for(bundle: str, settings: Settings) -> str:
+    """The path of the engine of ``bundle`` for ``settings`` on this machine, built where it is not there or stale."""
+    manifest, library = read_manifest(bundle), installed_library()
+    wanted = facts_of(manifest, library, settings)
+    folder = os.path.join(bundle, ENGINES)
+    name = "sm%s-b%d" % (settings.capability.replace(".", ""), settings.batches[2])
+    path = os.path.join(folder, name + ".engine")
+    if not is_current(path, wanted):
+        os.makedirs(folder, exist_ok=True)
+        cache = os.path.join(folder, "timing-%s.cache" % timing_key(library, settings))
+        engine = build(bundle, manifest, library, settings, cache)
+        replace_file(path, engine)
+        facts = dict(wanted, engine_sha256=hashlib.sha256(engine).hexdigest())
+        replace_file(sidecar_path(path), (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    return path
+
+
+def facts_of(manifest: Dict[str, Any], library: Library, settings: Settings) -> Dict[str, Any]:
+    """Everything that an engine hangs on."""
+    return {
+        "library": library.name,
+        "version": library.version,
+        "compute_capability": settings.capability,
+        "platform": platform_release(),
+        "batches": list(settings.batches),
+        "precision": manifest["precision"],
+        "onnx_sha256": manifest["files"][manifest["model"]],
+    }
+
+
+def sidecar_path(engine: str) -> str:
+    """The JSON file that says what ``engine`` was built for."""
+    return engine + ".json"
+
+
+def is_current(engine: str, wanted: Dict[str, Any]) -> bool:
+    """Whether ``engine`` is there, whole, and built for what is ``wanted``; nothing else may be loaded."""
+    try:
+        with open(sidecar_path(engine), encoding="utf-8") as file:
+            facts = json.load(file)
+        return isinstance(facts, dict) and facts == dict(wanted, engine_sha256=file_sha256(engine))
+    except (OSError, ValueError):
+        return False
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Put ``data`` at ``path`` as a whole: a kill leaves the old file."""
+    with open(path + ".part", "wb") as file:
+        file.write(data)
+    os.replace(path + ".part", path)
+
+
+def timing_key(library: Library, settings: Settings) -> str:
+    """By which timings of kernels are kept: those of another version, GPU or platform are of no use."""
+    facts = [library.name, library.version, settings.capability, platform_release()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def build(
+    bundle: str, manifest: Dict[str, Any], library: Library, settings: Settings, timing_cache: str
+) -> bytes:
+    """The engine as bytes; the file ``timing_cache`` is used and kept where TensorRT has one."""
+    trt = library.module
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(network_flags(library))
+    parser = trt.OnnxParser(network, logger)
+    model = os.path.join(bundle, manifest["model"])
+    with open(model, "rb") as file:
+        parsed = parser.parse(file.read())
+    if not parsed:
+        first = parser.get_error(0)
+        raise EngineError(
+            "%s: %s %s cannot read it (%s)" % (model, library.name, library.version, first.desc())
+        )
+    config = builder.create_builder_config()
+    set_workspace(config, trt)
+    set_precision(config, library, manifest["precision"])
+    set_capability(config, library, settings.capability)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT, *shapes(manifest, settings))
+    config.add_optimization_profile(profile)
+    timings = use_timings(config, library, timing_cache)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise EngineError(
+            "%s: %s %s cannot build it for compute capability %s"
+            % (model, library.name, library.version, settings.capability)
+        )
+    if timings is not None:
+        replace_file(timing_cache, bytes(timings.serialize()))
+    return bytes(engine)
+
+
+def network_flags(library: Library) -> int:
+    """The flags of a network: by its ONNX's types alone where the version asks for that, with explicit batches."""
+    flags = library.module.NetworkDefinitionCreationFlag
+    names = ["STRONGLY_TYPED"] if library.strongly_typed else ["EXPLICIT_BATCH"]
+    return sum(1 << int(getattr(flags, name)) for name in names if hasattr(flags, name))
+
+
+def set_workspace(config: Any, trt: Any) -> None:
+    """TensorRT 8.4 has renamed it."""
+    size = WORKSPACE_MB << 20
+    if hasattr(config, "set_memory_pool_limit"):
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
+    else:
+        config.max_workspace_size = size
+
+
+def set_precision(config: Any, library: Library, precision: str) -> None:
+    """Allow float16, and int8 where the ONNX quantises, in versions that ask for it."""
+    if library.strongly_typed:
+        return
+    for flag in precision_flags(precision):
+        config.set_flag(getattr(library.module.BuilderFlag, flag))
+
+
+def precision_flags(precision: str) -> List[str]:
+    """Beside int8, float16 for what is not quantised: the head, and what TensorRT has no int8 kernel for."""
+    return {"fp32": [], "fp16": ["FP16"], "int8": ["FP16", "INT8"]}[precision]
+
+
+def set_capability(config: Any, library: Library, capability: str) -> None:
+    """Build for ``capability`` where the version can; others build for the GPU that is there."""
+    if not library.names_capabilities:
+        if capability != gpu_capability():
+            raise EngineError(
+                "compute capability %s: %s builds for this machine's GPU alone, which has %s"
+                % (capability, library.name, gpu_capability() or "none")
+            )
+        return
+    known = library.module.ComputeCapability
+    name = "SM" + capability.replace(".", "")
+    if not hasattr(known, name):
+        listed = ", ".join(sorted(one[2:-1] + "." + one[-1] for one in dir(known) if one.startswith("SM")))
+        raise EngineError(
+            "compute capability %s: %s %s builds for %s; build it on the device"
+            % (capability, library.name, library.version, listed)
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(known, name), 0)
+
+
+def shapes(manifest: Dict[str, Any], settings: Settings) -> List[Tuple[int, int, int, int]]:
+    """The input's shape at the least, the best and the largest batch."""
+    size = manifest["input_size"]
+    return [(batch, 3, size, size) for batch in settings.batches]
+
+
+def use_timings(config: Any, library: Library, path: str) -> Optional[Any]:
+    """Let ``config`` use the timings kept at ``path``, if any; None for RTX, which times nothing when it builds."""
+    if library.name != MODULES[0]:
+        return None
+    kept = b""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            kept = file.read()
+    timings = config.create_timing_cache(kept)
+    if not config.set_timing_cache(timings, False):
+        return None
+    return timings
+
+
+def trtexec_line(manifest: Dict[str, Any], library_version: str, batches: Tuple[int, int, int]) -> str:
+    """The line for trtexec that builds the same engine, every setting that builds one stated."""
+    size = manifest["input_size"]
+    numbers = [int(part) for part in library_version.split(".")[:2]]
+    names = ("min", "opt", "max")
+    parts = ["trtexec", "--onnx=" + manifest["model"], "--saveEngine=model.engine"]
+    parts += ["--%sShapes=%s:%dx3x%dx%d" % (n, INPUT, b, size, size) for n, b in zip(names, batches)]
+    if numbers[0] < 11:
+        parts += ["--" + flag.lower() for flag in precision_flags(manifest["precision"])]
+    parts.append(
+        "--memPoolSize=workspace:%d" % WORKSPACE_MB if numbers >= [8, 4] else "--workspace=%d" % WORKSPACE_MB
+    )
+    parts.append("--skipInference" if numbers >= [8, 6] else "--buildOnly")
+    return " ".join(parts)
+
+
+def parse_batches(text: str) -> Tuple[int, int, int]:
+    """``least,best,largest``; raises EngineError for anything else."""
+    try:
+        least, best, most = (int(part) for part in text.split(","))
+    except ValueError:
+        raise EngineError("--batches %s: give least, best and largest batch size, as in 1,1,8" % text)
+    if not 1 <= least <= best <= most:
+        raise EngineError("--batches %s: give three sizes from 1 that do not fall" % text)
+    return least, best, most
+
+
+def main() -> int:
+    """Build the engine of the bundle that this file lies in, or of the one that is named."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    options = argparse.ArgumentParser(description="Build the TensorRT engine of a bundle.")
+    options.add_argument(
+        "bundle", nargs="?", default=here, help="its folder; default the one this file lies in"
+    )
+    options.add_argument(
+        "--batches", default="1,1,8", help="least, best and largest batch size; default 1,1,8"
+    )
+    options.add_argument("--compute-capability", help="as in 8.6; default that of this machine's GPU")
+    options.add_argument(
+        "--trtexec", action="store_true", help="print the equal line for trtexec and build nothing"
+    )
+    chosen = options.parse_args()
+    try:
+        batches = parse_batches(chosen.batches)
+        if chosen.trtexec:
+            library = installed_library()
+            if library.name != MODULES[0]:
+                raise EngineError("trtexec comes with TensorRT, here is %s; ask on the device" % library.name)
+            print(trtexec_line(read_manifest(chosen.bundle), library.version, batches))
+            return 0
+        capability = chosen.compute_capability or gpu_capability()
+        if capability is None:
+            raise EngineError("no GPU here; name one to build for, as in --compute-capability 8.6")
+        print(engine_for(chosen.bundle, Settings(batches, capability)))
+    except EngineError as error:
+        print("build_engine: %s" % error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

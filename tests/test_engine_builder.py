@@ -1,0 +1,206 @@
+"""The script that builds engines: what a Jetson's Python can read, and what a real TensorRT builds with it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from dots import SIZE, dot_subject, dotted_faces
+
+from slimalign.compress.data.sample import cut_crops
+from slimalign.export.bundle_writer import write_bundle
+from slimalign.export.workbench import ExportFaces, Workbench
+from slimalign.runtimes import engine_builder
+from slimalign.runtimes.bundle import Bundle, read_bundle
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.engine_builder import (
+    EngineError,
+    Library,
+    Settings,
+    gpu_capability,
+    network_flags,
+    parse_batches,
+    set_precision,
+    set_workspace,
+    trtexec_line,
+)
+
+SOURCE = Path(engine_builder.__file__)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    faces = dotted_faces(40)
+    bench = Workbench(
+        dot_subject(),
+        cut_crops(faces[:3], CropRule(SIZE, 1.25)),
+        ExportFaces(faces, faces[:20], "inter-ocular"),
+    )
+    return write_bundle(tmp_path_factory.mktemp("trt") / "dots", bench, "tensorrt-int8")
+
+
+def test_the_script_is_python_3_6_and_needs_the_standard_library_alone() -> None:
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"), feature_version=(3, 6))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module))
+    assert imported <= {"argparse", "ctypes", "hashlib", "importlib", "json", "os", "sys", "typing"}
+    # Of the library, what came after 3.6 cannot be seen in the syntax.
+    assert "dataclass" not in SOURCE.read_text()
+
+
+def build(bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the script that lies in the bundle, as on a device: with nothing of slimalign."""
+    command = [sys.executable, "-I", str(bundle / "build_engine.py"), *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+
+
+def test_an_engine_is_built_once_and_again_where_anything_has_changed(bundle: Bundle) -> None:
+    """For compute capability 8.6 in place of a Jetson's, which this TensorRT does not know; it is not run."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is for x86-64 Linux")
+    done = build(bundle.folder, "--compute-capability", "8.6", "--batches", "1,2,4")
+    assert (done.returncode, done.stderr) == (0, "")
+    engine = bundle.folder / "engines" / "sm86-b4.engine"
+    assert done.stdout == f"{engine}\n"
+    sidecar = engine.with_name(engine.name + ".json")
+    facts = json.loads(sidecar.read_text())
+    assert (facts["library"], facts["compute_capability"], facts["batches"]) == (
+        "tensorrt_rtx",
+        "8.6",
+        [1, 2, 4],
+    )
+    assert facts["onnx_sha256"] == bundle.manifest.files["model.onnx"]
+    assert facts["engine_sha256"] == engine_builder.file_sha256(str(engine))
+    assert read_bundle(bundle.folder) == bundle  # an engine is no file of the bundle's
+    settings = Settings((1, 2, 4), "8.6")
+
+    def built_again() -> bool:
+        before = sidecar.stat().st_mtime_ns
+        assert engine_builder.engine_for(str(bundle.folder), settings) == str(engine)
+        return sidecar.stat().st_mtime_ns != before
+
+    assert not built_again()
+    engine.write_bytes(engine.read_bytes()[:-1])
+    assert built_again()
+    assert not built_again()
+    for entry, value in (("version", "8.5.2"), ("onnx_sha256", "0" * 64), ("platform", "R35 (release)")):
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), entry: value}))
+        assert built_again(), entry
+    sidecar.unlink()
+    engine_builder.engine_for(str(bundle.folder), settings)
+    assert json.loads(sidecar.read_text())["version"] == facts["version"]
+    assert [path.name for path in engine.parent.iterdir() if path.name.endswith(".part")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--compute-capability", "8.7"],
+            "compute capability 8.7: tensorrt_rtx .* builds for .*8.6.*; build it on",
+        ),
+        (["--batches", "1,8"], "--batches 1,8: give least, best and largest batch size, as in 1,1,8"),
+        (["--batches", "4,2,8"], "--batches 4,2,8: give three sizes from 1 that do not fall"),
+        (["--trtexec"], "trtexec comes with TensorRT, here is tensorrt_rtx; ask on the device"),
+        (
+            ["nowhere", "--compute-capability", "8.6"],
+            "nowhere/bundle.json: cannot be read .*; give a TensorRT bundle",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_told_in_one_line(bundle: Bundle, options: list[str], said: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is for x86-64 Linux")
+    done = build(bundle.folder, *options)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert re.search(said, done.stderr), done.stderr
+
+
+@pytest.mark.skipif(gpu_capability() is not None, reason="this machine has a GPU")
+def test_without_a_gpu_one_must_be_named(bundle: Bundle) -> None:
+    done = build(bundle.folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "build_engine: no GPU here; name one to build for, as in --compute-capability 8.6\n"
+    )
+
+
+def test_a_changed_model_is_not_built(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"changed")
+    manifest = {"format": "tensorrt", "model": "model.onnx", "files": {"model.onnx": "0" * 64}}
+    (tmp_path / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match="model.onnx: missing, changed or cut short since the export"):
+        engine_builder.read_manifest(str(tmp_path))
+    (tmp_path / "bundle.json").write_text(json.dumps({**manifest, "format": "onnx"}))
+    with pytest.raises(EngineError, match="a bundle of format onnx; give a TensorRT bundle"):
+        engine_builder.read_manifest(str(tmp_path))
+
+
+def flags_of(*names: str) -> Any:
+    return SimpleNamespace(**{name: place for place, name in enumerate(names)})
+
+
+class Config:
+    """What of a builder's configuration older and newer versions have."""
+
+    def __init__(self) -> None:
+        self.flags: list[int] = []
+        self.max_workspace_size = 0
+
+    def set_flag(self, flag: int) -> None:
+        self.flags.append(flag)
+
+
+OLD = Library(
+    SimpleNamespace(
+        BuilderFlag=flags_of("FP16", "INT8"), NetworkDefinitionCreationFlag=flags_of("EXPLICIT_BATCH")
+    ),
+    "tensorrt",
+    "8.2.1",
+)
+NEW = Library(
+    SimpleNamespace(
+        BuilderFlag=flags_of("TF32"), NetworkDefinitionCreationFlag=flags_of("OTHER", "STRONGLY_TYPED")
+    ),
+    "tensorrt",
+    "11.0.0",
+)
+
+
+def test_older_versions_are_told_the_precisions_newer_ones_read_them_in_the_file() -> None:
+    for precision, flags in (("fp32", []), ("fp16", [0]), ("int8", [0, 1])):
+        config = Config()
+        set_precision(config, OLD, precision)
+        assert config.flags == flags
+        set_precision(config, NEW, precision)
+        assert config.flags == flags
+    assert (network_flags(OLD), network_flags(NEW)) == (1, 2)
+    set_workspace(config, OLD.module)
+    assert config.max_workspace_size == 1 << 30
+
+
+SHAPES = "--minShapes=image:1x3x64x64 --optShapes=image:1x3x64x64 --maxShapes=image:8x3x64x64"
+
+
+@pytest.mark.parametrize(
+    ("version", "ending"),
+    [
+        ("8.2.1", "--fp16 --int8 --workspace=1024 --buildOnly"),
+        ("8.5.2", "--fp16 --int8 --memPoolSize=workspace:1024 --buildOnly"),
+        ("10.3.0", "--fp16 --int8 --memPoolSize=workspace:1024 --skipInference"),
+        ("11.0.0.1", "--memPoolSize=workspace:1024 --skipInference"),
+    ],
+)
+def test_the_line_for_trtexec_is_that_of_its_version(version: str, ending: str) -> None:
+    manifest = {"model": "model.onnx", "input_size": 64, "precision": "int8"}
+    line = trtexec_line(manifest, version, parse_batches("1,1,8"))
+    assert line == f"trtexec --onnx=model.onnx --saveEngine=model.engine {SHAPES} {ending}"
