@@ -17,16 +17,25 @@ from slimalign.compress.cost import count
 from slimalign.export.formats import Format, format_named
 from slimalign.export.gate import Gate, GateError, GateReport
 from slimalign.export.int8_share import LEAST_SHARE
-from slimalign.export.parity import Float32, Image, ParityError, ParityReport, compare
+from slimalign.export.parity import (
+    Float32,
+    Image,
+    ParityError,
+    ParityReport,
+    PointsReport,
+    compare,
+    compare_points,
+)
 from slimalign.export.workbench import Workbench
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import cannot_be_written, write_text
+from slimalign.runtimes.session import Session
 
 CALIBRATION_NAME = "calibration.json"
 """The faces of the calibration, each with its hash."""
 
-Report = ParityReport | GateReport
+Report = ParityReport | PointsReport | GateReport
 """What a file's check found."""
 
 
@@ -39,9 +48,9 @@ def write_bundle(
     """Export the subject on ``bench`` as the bundle ``folder``; a bundle that lies there is replaced.
 
     A file in float32 counts as exported once its heatmaps and points on the bench's parity crops agree with
-    PyTorch's, one of fewer bits once it has passed the bench's gate. ``report`` is told what was found. Until then
-    the file lies in ``folder`` + ``.part``; one that does not pass ends as ``.failed-parity`` or ``.failed-gate``,
-    which the next one that does pass clears away.
+    PyTorch's (its points alone where it decodes them itself), one of fewer bits once it has passed the bench's gate.
+    ``report`` is told what was found. Until then the file lies in ``folder`` + ``.part``; one that does not pass ends
+    as ``.failed-parity`` or ``.failed-gate``, which the next one that does pass clears away.
 
     Raises ParityError or GateError where it does not pass, CheckError where the network finds no points and the
     format is one for devices, and UserError where the network, the faces or the place do not fit or the format's
@@ -82,13 +91,19 @@ FAULTS = {
 def _check_of(bench: Workbench, kind: Format) -> Callable[[Bundle], Report]:
     """The check of a file; a network or faces that will not do for it are told of before anything is written."""
     if kind.exact:
-        return partial(_compared, bench.heatmaps, bench.parity_crops)
+        comparison = compare_points if bench.gives_points(kind.kind) else compare
+        return partial(_compared, comparison, bench.heatmaps, bench.parity_crops)
     return partial(_judged, bench.gate, kind)
 
 
-def _compared(heatmaps: Float32, crops: Image, bundle: Bundle) -> ParityReport:
+def _compared(
+    comparison: Callable[[Float32, Session, Image], ParityReport | PointsReport],
+    heatmaps: Float32,
+    crops: Image,
+    bundle: Bundle,
+) -> ParityReport | PointsReport:
     with open_bundle(bundle, threads=1) as session:
-        return compare(heatmaps, session, crops)
+        return comparison(heatmaps, session, crops)
 
 
 def _judged(gate: Gate, kind: Format, bundle: Bundle) -> GateReport:

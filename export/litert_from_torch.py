@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.torch_files import read_network, write_network
+from slimalign.export.decoding import Decoding, InGraphDecoder
 from slimalign.export.fold import folded
 from slimalign.export.litert_graph import read_litert_graph
 from slimalign.runtimes.errors import UserError
@@ -24,8 +26,10 @@ from slimalign.runtimes.errors import UserError
 KILLED = -9
 
 
-def write_litert(network: nn.Module, input_size: int, path: Path) -> None:
+def write_litert(network: nn.Module, input_size: int, path: Path, decoder: str | None = None) -> None:
     """Write ``network`` as a .tflite file: (1, S, S, 3) -> (1, H, W, K), channels last.
+
+    With the name of a ``decoder`` it gives points (1, K, 2) and scores (1, K) instead.
 
     The file's batch of 1 is no limit: the interpreter resizes the input, and every operation follows.
     Raises UserError where the converter is missing or fails, or the file is not as it must be: a TRANSPOSE,
@@ -35,15 +39,16 @@ def write_litert(network: nn.Module, input_size: int, path: Path) -> None:
         raise UserError(f"{path}: litert-torch is not installed; run pip install 'slimalign[export]'")
     with tempfile.TemporaryDirectory() as folder:
         write_network(Path(folder), network)
-        _convert_apart(Path(folder), input_size, path)
+        _convert_apart(Path(folder), input_size, path, decoder)
     if faults := read_litert_graph(path).faults():
         raise UserError(
             f"{path}: {'; '.join(faults)}; the network's operations cannot be laid out channels last"
         )
 
 
-def _convert_apart(folder: Path, input_size: int, path: Path) -> None:
+def _convert_apart(folder: Path, input_size: int, path: Path, decoder: str | None) -> None:
     command = [sys.executable, "-m", __name__, str(folder), str(input_size), str(path)]
+    command += [] if decoder is None else [decoder]
     # The second framework needs no accelerator to trace a graph, and would search for one.
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
@@ -61,13 +66,18 @@ def _convert_apart(folder: Path, input_size: int, path: Path) -> None:
         )
 
 
-def convert(folder: Path, input_size: int, path: Path) -> None:
+def convert(folder: Path, input_size: int, path: Path, decoder: str | None = None) -> None:
     """Convert the network in ``folder`` in this process."""
     import litert_torch
 
-    network = litert_torch.to_channel_last_io(folded(read_network(folder)), args=[0], outputs=[0]).eval()
-    litert_torch.convert(network, (torch.zeros(1, input_size, input_size, 3),)).export(str(path))
+    network = folded(read_network(folder))
+    if decoder is None:
+        whole = litert_torch.to_channel_last_io(network, args=[0], outputs=[0])
+    else:
+        inside = InGraphDecoder(decoder, input_size // STRIDE, STRIDE, channels_last=True)
+        whole = litert_torch.to_channel_last_io(Decoding(network, inside), args=[0])
+    litert_torch.convert(whole.eval(), (torch.zeros(1, input_size, input_size, 3),)).export(str(path))
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    convert(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])

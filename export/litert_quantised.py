@@ -65,6 +65,28 @@ def _int16x8() -> Recipe:
     return list(recipe.static_wi8_ai16())
 
 
+DECODER = "InGraphDecoder"
+"""In the converter's names of the decoder's tensors."""
+
+
+def _recipe_for(source: Path, scheme: str) -> Recipe:
+    """The recipe of ``scheme`` for the model ``source``; a decoder in it computes and answers in float32."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
+
+    recipe = SCHEMES[scheme]()
+    if DECODER.encode() not in source.read_bytes():
+        return recipe
+    whole = recipe_manager.RecipeManager()
+    whole.load_quantization_recipe(recipe)
+    operations = qtyping.TFLOperationName
+    # Outputs have names of their own.
+    for names, operation in ((f".*{DECODER}.*", operations.ALL_SUPPORTED), (".*output.*", operations.OUTPUT)):
+        whole.add_quantization_config(
+            names, operation, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE
+        )
+    return list(whole.get_quantization_recipe())
+
+
 SCHEMES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
     {"fp16": _fp16, "dynamic": _dynamic, "int8": _int8, "int8-io": _int8_at_interface, "int16x8": _int16x8}
 )
@@ -82,7 +104,9 @@ def litert_ranges(source: Path, inputs: Float32) -> Ranges:
     (name,) = ends["inputs"]
     faces = [{name: face[None]} for face in inputs]
     with _quiet():
-        ranges: Ranges = quantizer.Quantizer(str(source), _int8_at_interface()).calibrate({signature: faces})
+        ranges: Ranges = quantizer.Quantizer(str(source), _recipe_for(source, "int8-io")).calibrate(
+            {signature: faces}
+        )
     return ranges
 
 
@@ -91,7 +115,7 @@ def write_litert_quantised(source: Path, scheme: str, ranges: Ranges | None, pat
     from ai_edge_quantizer import quantizer
 
     with _quiet():
-        result = quantizer.Quantizer(str(source), SCHEMES[scheme]()).quantize(ranges)
+        result = quantizer.Quantizer(str(source), _recipe_for(source, scheme)).quantize(ranges)
         result.export_model(str(path), overwrite=True)
 
 

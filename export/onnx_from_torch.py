@@ -10,15 +10,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from slimalign.export.decoding import Decoding, InGraphDecoder
 from slimalign.export.fold import folded
 from slimalign.runtimes.errors import UserError
 
 OPSET = 17
-INPUT, OUTPUT, BATCH = "image", "heatmaps", "batch"
+INPUT, HEATMAPS, POINTS, BATCH = "image", "heatmaps", ("points", "scores"), "batch"
 
 
-def write_onnx(network: nn.Module, input_size: int, path: Path, opset: int = OPSET) -> None:
+def write_onnx(
+    network: nn.Module,
+    input_size: int,
+    path: Path,
+    decoder: InGraphDecoder | None = None,
+    opset: int = OPSET,
+) -> None:
     """Write ``network`` as one file: ``image`` (batch, 3, S, S) -> ``heatmaps`` (batch, K, H, W), any batch.
+
+    With a ``decoder`` it gives ``points`` (batch, K, 2) and ``scores`` (batch, K) instead.
 
     Raises UserError where the onnx package is missing or the file is not as it must be: another opset, batch
     norms left, a resize that is not by constant scales with half-pixel centres.
@@ -27,7 +36,11 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, opset: int = OPS
         raise UserError(f"{path}: onnx is not installed; run pip install 'slimalign[export]'")
     import onnx
 
-    _trace(folded(network), input_size, path, opset)
+    whole = folded(network)
+    if decoder is None:
+        _trace(whole, input_size, path, opset, [HEATMAPS])
+    else:
+        _trace(Decoding(whole, decoder).eval(), input_size, path, opset, list(POINTS))
     model = onnx.load(str(path))
     onnx.checker.check_model(model, full_check=True)
     if faults := _faults(model, opset):
@@ -36,7 +49,7 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, opset: int = OPS
         )
 
 
-def _trace(network: nn.Module, input_size: int, path: Path, opset: int) -> None:
+def _trace(network: nn.Module, input_size: int, path: Path, opset: int, outputs: list[str]) -> None:
     """Write the model with PyTorch's tracing exporter.
 
     The newer exporter takes ten times as long for the same graph, and silently leaves opset 18 for 13.
@@ -48,8 +61,8 @@ def _trace(network: nn.Module, input_size: int, path: Path, opset: int) -> None:
             (torch.zeros(1, 3, input_size, input_size),),
             str(path),
             input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: BATCH}, OUTPUT: {0: BATCH}},
+            output_names=outputs,
+            dynamic_axes={name: {0: BATCH} for name in (INPUT, *outputs)},
             opset_version=opset,
             dynamo=False,
         )

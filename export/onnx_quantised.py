@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,44 @@ from slimalign.export.onnx_from_torch import INPUT
 
 Float32 = NDArray[np.float32]
 
+DECODER = "/decoder/"
+"""In the names of the decoder's nodes."""
+
 
 def write_onnx_fp16(source: Path, path: Path) -> None:
-    """Write the float32 model ``source`` with weights and arithmetic in float16; input and heatmaps stay float32."""
+    """Write the float32 model ``source`` with weights and arithmetic in float16; input and output stay float32.
+
+    A decoder in it stays float32 whole.
+    """
     import onnx
+
+    model = onnx.load(str(source))
+    made = {name for node in model.graph.node if DECODER not in node.name for name in node.output}
+    taken = {name for node in model.graph.node if DECODER in node.name for name in node.input}
+    if cut := sorted(made & taken):
+        network, decoder = _cut_at(model, cut)
+        model = onnx.compose.merge_models(
+            _in_float16(network), decoder, io_map=[(name, name) for name in cut]
+        )
+    else:
+        model = _in_float16(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def _cut_at(model: Any, names: list[str]) -> tuple[Any, Any]:
+    """The parts of ``model`` before and after the tensors ``names``."""
+    import onnx
+
+    extractor = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
+    ends = [[value.name for value in values] for values in (model.graph.input, model.graph.output)]
+    parts = extractor.extract_model(ends[0], names), extractor.extract_model(names, ends[1])
+    for part in parts:
+        del part.graph.value_info[:]  # both know shapes of both, and could not be put together again
+    return parts
+
+
+def _in_float16(model: Any) -> Any:
     from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -27,11 +62,9 @@ def write_onnx_fp16(source: Path, path: Path) -> None:
         # Weights that float16 rounds to zero, one warning each: the gate says whether they mattered.
         warnings.simplefilter("ignore", UserWarning)
         # Of all operations Resize, too, or each would stand between two casts.
-        model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True, op_block_list=[])
-    whole = ONNXModel(model)
-    whole.topological_sort()  # the cast of the input stands at the end
-    onnx.checker.check_model(whole.model, full_check=True)
-    onnx.save(whole.model, str(path))
+        converted = ONNXModel(convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
+    converted.topological_sort()  # the cast of the input stands at the end
+    return converted.model
 
 
 def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
@@ -41,6 +74,7 @@ def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
     kernels for x86 multiply in one instruction; with signed activations they take twice as long. Everything is
     quantised, the head too: each layer left in float stands between conversions.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -63,7 +97,13 @@ def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=decoder_nodes(onnx.load(str(optimised)).graph),
         )
+
+
+def decoder_nodes(graph: Any) -> list[str]:
+    """The names of the nodes of ``graph`` that decode its heatmaps."""
+    return [node.name for node in graph.node if DECODER in node.name]
 
 
 @contextmanager

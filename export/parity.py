@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.decode import decode
-from slimalign.runtimes.errors import CheckError, UserError
+from slimalign.runtimes.errors import CheckError, NonFiniteError, UserError
 from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
 from slimalign.runtimes.session import Session
 
@@ -22,6 +23,11 @@ HEATMAP_TOLERANCE = 1e-4
 """Largest difference of heatmap values, in units of the largest value or of 1 where that is smaller."""
 POINT_TOLERANCE_PX = 0.01
 """Largest difference of a decoded coordinate, in pixels of the crop."""
+DECODED_TOLERANCE_PX = 0.05
+"""The same where the file decodes its heatmaps itself: another order of the same sums."""
+SCORE_TOLERANCE = 1e-3
+TIE_MARGIN = 2e-4
+"""Share of the largest heatmap value by which two that the decoder chooses between must differ."""
 BATCH = 8
 """Crops a run at most; the first crop is also run alone, to see that the batch size changes nothing."""
 
@@ -81,6 +87,43 @@ class ParityReport:
         return None
 
 
+@dataclass(frozen=True)
+class PointsReport:
+    """How far the points and scores that a file decodes itself lie from those decoded of PyTorch's heatmaps.
+
+    ``point_difference_px`` is in pixels of the crop. ``tied_points`` of the ``points`` are left out: there rounding
+    decides between two places.
+    """
+
+    crops: int
+    point_difference_px: float
+    score_difference: float
+    points: int
+    tied_points: int
+
+    @property
+    def told(self) -> str:
+        """The outcome as people read it."""
+        return (
+            f"its points differ by {self.point_difference_px:.1e} px from those of PyTorch's heatmaps, its scores by "
+            f"{self.score_difference:.1e}"
+        )
+
+    @property
+    def flat(self) -> bool:
+        """Whether no heatmap has a peak, as those of an untrained network: no point could be compared."""
+        return self.tied_points == self.points
+
+    @property
+    def fault(self) -> str | None:
+        """What does not hold, in a few words; None where the file is as good as the decoder."""
+        if not self.point_difference_px <= DECODED_TOLERANCE_PX:
+            return f"points differ by {self.point_difference_px:.2g} px, at most {DECODED_TOLERANCE_PX} is allowed"
+        if not self.score_difference <= SCORE_TOLERANCE:
+            return f"scores differ by {self.score_difference:.2g}, at most {SCORE_TOLERANCE:g} is allowed"
+        return None
+
+
 def torch_heatmaps(network: nn.Module, crops: Image, manifest: Manifest) -> Float32:
     """PyTorch's heatmaps (N, K, H, W) of ``crops`` (N, S, S, 3) uint8 RGB; ``network`` is on the CPU, for inference.
 
@@ -127,6 +170,28 @@ def compare(reference: Float32, session: Session, crops: Image) -> ParityReport:
         )
     difference = max(float(np.abs(found - reference).max()), float(np.abs(alone - reference[:1]).max()))
     return _report(reference, found, difference, session.manifest)
+
+
+def compare_points(reference: Float32, session: Session, crops: Image) -> PointsReport:
+    """Run ``crops`` (N, S, S, 3) through ``session``, whose file decodes its heatmaps, and compare with ``reference``.
+
+    ``reference`` (N, K, H, W) are PyTorch's heatmaps. An answer that is not finite raises ParityError.
+    """
+    manifest = session.manifest
+    try:
+        found = Aligner(session).align_crops(crops)
+    except NonFiniteError as error:
+        raise ParityError(str(error)) from None
+    ties = _ties(reference, manifest.decoder, TIE_MARGIN * max(1.0, float(np.abs(reference).max())))
+    points, scores = decode(reference, manifest.stride, manifest.decoder)
+    distances = np.abs(points - found.points).max(axis=2)
+    return PointsReport(
+        crops=len(crops),
+        point_difference_px=float(distances[~ties].max(initial=0.0)),
+        score_difference=float(np.abs(scores - found.scores)[~ties].max(initial=0.0)),
+        points=ties.size,
+        tied_points=int(ties.sum()),
+    )
 
 
 def _run(session: Session, crops: Image, batch: int) -> Float32:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from slimalign.compress.batches import MEAN, STD
 from slimalign.compress.data.sample import Sample
 from slimalign.export.calibration import CalibrationSet, calibration_set
+from slimalign.export.decoding import InGraphDecoder
 from slimalign.export.gate import Gate
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_quantised import Ranges, litert_ranges
@@ -47,14 +48,21 @@ class Workbench:
     """One subject with its float32 files, its calibration and its gate.
 
     ``parity_crops`` (N, S, S, 3) uint8 RGB are faces on which float32 files are compared with PyTorch, ``faces`` what
-    files of fewer bits need.
+    files of fewer bits need. With ``decode_inside`` the files decode their heatmaps themselves.
     """
 
-    def __init__(self, subject: ExportSubject, parity_crops: Image, faces: ExportFaces | None = None) -> None:
+    def __init__(
+        self,
+        subject: ExportSubject,
+        parity_crops: Image,
+        faces: ExportFaces | None = None,
+        decode_inside: bool = False,
+    ) -> None:
         network = copy.deepcopy(subject.network).cpu().float().eval()
         self.subject = dataclasses.replace(subject, network=network)
         self.parity_crops = parity_crops
         self._faces = faces
+        self._decode_inside = decode_inside
 
     def manifest(self, format_name: str, precision: str, layout: str) -> Manifest:
         """What the bundle of a file says of it before there is one."""
@@ -72,9 +80,15 @@ class Workbench:
             scheme=subject.scheme,
             decoder=subject.decoder,
             stride=subject.stride,
-            batch=None,
+            # The shapes that a LiteRT file's points are laid out in are constants.
+            batch=1 if format_name == "litert" and self.gives_points(format_name) else None,
             files={},
+            output="points" if self.gives_points(format_name) else "heatmaps",
         )
+
+    def gives_points(self, format_name: str) -> bool:
+        """Whether files of a format decode their heatmaps themselves; a PyTorch bundle is a network, and does not."""
+        return self._decode_inside and format_name != "torch"
 
     @cached_property
     def heatmaps(self) -> Float32:
@@ -85,14 +99,18 @@ class Workbench:
     def onnx(self) -> Path:
         """The network as ONNX in float32."""
         path = self._folder / "float.onnx"
-        write_onnx(self.subject.network, self.subject.input_size, path)
+        subject, decoder = self.subject, None
+        if self._decode_inside:
+            decoder = InGraphDecoder(subject.decoder, subject.input_size // subject.stride, subject.stride)
+        write_onnx(subject.network, subject.input_size, path, decoder)
         return path
 
     @cached_property
     def litert(self) -> Path:
         """The network as LiteRT in float32, with the converter's long names of tensors."""
         path = self._folder / "float.tflite"
-        write_litert(self.subject.network, self.subject.input_size, path)
+        decoder = self.subject.decoder if self._decode_inside else None
+        write_litert(self.subject.network, self.subject.input_size, path, decoder)
         return path
 
     @cached_property

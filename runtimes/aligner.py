@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from slimalign.runtimes.crop import CropRule, invert, transform_points
 from slimalign.runtimes.decode import decode
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
-from slimalign.runtimes.session import Session
+from slimalign.runtimes.session import Float32, Session
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -74,6 +74,8 @@ class Aligner:
         if missing:
             crops = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), dtype=np.uint8)])
         raw = self.session.run(network_inputs(crops, self.manifest))
+        if self.manifest.output == "points":
+            return self._decoded(raw[:faces])
         heatmaps = heatmaps_nchw(raw, self.manifest)[:faces]
         if heatmaps.shape[1] != self.landmarks:
             raise UserError(
@@ -82,6 +84,17 @@ class Aligner:
             )
         points, scores = decode(heatmaps, self.manifest.stride, self.manifest.decoder)
         return Landmarks(points.astype(np.float64), scores.astype(np.float64))
+
+    def _decoded(self, found: Float32) -> Landmarks:
+        """What a file that decodes its heatmaps itself has found, (N, K, 3)."""
+        if found.shape[1:] != (self.landmarks, 3):
+            raise UserError(
+                f"bundle '{self.manifest.name}': the file gives points of shape {found.shape}, scheme"
+                f" '{self.manifest.scheme}' has {self.landmarks} points; export it again"
+            )
+        if not np.isfinite(found).all():
+            raise NonFiniteError(f"bundle '{self.manifest.name}': the file's points are NaN or infinite")
+        return Landmarks(found[..., :2].astype(np.float64), found[..., 2].astype(np.float64))
 
     def _stack(self, crops: list[Image]) -> Image:
         size = self.rule.size

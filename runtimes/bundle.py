@@ -19,6 +19,7 @@ from slimalign.runtimes.schemes import SCHEMES, LandmarkScheme, scheme_named
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
 LAYOUTS = ("NCHW", "NHWC")
+OUTPUTS = ("heatmaps", "points")
 READING = ("input_size", "box_scale", "mean", "std", "scheme", "decoder", "stride")
 """Entries of the manifest that decide the points beside the model file."""
 
@@ -27,9 +28,10 @@ READING = ("input_size", "box_scale", "mean", "std", "scheme", "decoder", "strid
 class Manifest:
     """What ``bundle.json`` says of a model file.
 
-    ``format`` is ``onnx``, ``litert`` or ``torch``; ``layout`` (``NCHW`` or ``NHWC``) holds for the input
-    and the heatmaps. The input is RGB: (pixel / 255 - mean) / std, float32. ``stride`` is the input size over
-    the heatmap size. ``batch`` is the fixed batch size, or None where any batch size can be run.
+    ``format`` is ``onnx``, ``litert``, ``tensorrt`` or ``torch``; ``layout`` (``NCHW`` or ``NHWC``) holds for the
+    input and the heatmaps. Where ``output`` is ``points`` the file decodes its heatmaps itself. The input is RGB:
+    (pixel / 255 - mean) / std, float32. ``stride`` is the input size over the heatmap size. ``batch`` is the fixed
+    batch size, or None where any batch size can be run.
     ``files`` maps each file beside the manifest to its sha256. ``cost`` holds params and multiply-adds
     (``macs``), whole and without the head; ``nme`` maps a split to the NME in percent that this file was
     measured to have on it; ``tools`` maps each tool that made the file to its version. ``calibration`` is the hash of
@@ -56,6 +58,7 @@ class Manifest:
     nme: Mapping[str, float] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     calibration: str | None = None
+    output: str = "heatmaps"
     int8_share: float | None = None
     gate: Mapping[str, float] | None = None
     schema_version: int = SCHEMA_VERSION
@@ -206,6 +209,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "decoder": _TEXT,
         "stride": _WHOLE,
         "batch": _WHOLE.or_null(),
+        "output": _TEXT,
         "files": _TEXT.by_name(),
         "cost": _COUNT.by_name(),
         "nme": _NUMBER.by_name(),
@@ -231,6 +235,7 @@ def _check(manifest: Manifest, path: Path) -> None:
     """Raise UserError for the first entry that no session could work with."""
     faults = {
         f"layout = '{manifest.layout}', must be one of {', '.join(LAYOUTS)}": manifest.layout not in LAYOUTS,
+        f"output = '{manifest.output}', must be one of {', '.join(OUTPUTS)}": manifest.output not in OUTPUTS,
         f"decoder = '{manifest.decoder}', must be one of {', '.join(DECODERS)}": manifest.decoder
         not in DECODERS,
         f"scheme = '{manifest.scheme}', must be one of {', '.join(SCHEMES)}": manifest.scheme not in SCHEMES,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.session import Float32, check_batch, thread_count
+from slimalign.runtimes.session import Float32, check_batch, joined, thread_count
 
 PACKAGES = ("ai_edge_litert", "tflite_runtime")
 """Where the Interpreter may come from, the one to prefer first; the second serves older devices."""
@@ -58,7 +58,7 @@ class LiteRtSession:
         self._path = bundle.model_path
         self._interpreter = _open(bundle, self.threads)
         self._input = _only(bundle, "inputs", self._interpreter.get_input_details())
-        self._output = _only(bundle, "outputs", self._interpreter.get_output_details())
+        self._outputs = _outputs(bundle, self._interpreter.get_output_details())
         self._shape: tuple[int, ...] | None = None  # what the tensors are planned for
 
     def run(self, inputs: Float32) -> Float32:
@@ -67,7 +67,8 @@ class LiteRtSession:
             self._resize(inputs)
         self._interpreter.set_tensor(self._input.index, self._input.stored(inputs))
         self._interpreter.invoke()
-        return self._output.real(self._interpreter.get_tensor(self._output.index))
+        found = [end.real(self._interpreter.get_tensor(end.index)) for end in self._outputs]
+        return found[0] if self.manifest.output == "heatmaps" else joined(*found)
 
     def _resize(self, inputs: Float32) -> None:
         """Plan the tensors anew for the shape of ``inputs``."""
@@ -114,6 +115,23 @@ def _only(bundle: Bundle, what: str, details: list[dict[str, Any]]) -> _End:
             f"{bundle.model_path}: its {what} are {found}; exactly one of float32, int8 or int16 is needed, export it"
             " again"
         )
-    (detail,) = details
+    return _end(details[0])
+
+
+def _outputs(bundle: Bundle, details: list[dict[str, Any]]) -> list[_End]:
+    """The heatmaps, or the points and their scores."""
+    if bundle.manifest.output == "heatmaps":
+        return [_only(bundle, "outputs", details)]
+    by_rank = {len(detail["shape"]): detail for detail in details if detail["dtype"] is np.float32}
+    if set(by_rank) != {2, 3} or len(details) != len(by_rank):
+        found = ", ".join(f"{d['name']} {np.dtype(d['dtype'])} {list(d['shape'])}" for d in details)
+        raise UserError(
+            f"{bundle.model_path}: its outputs are {found}; points (N, K, 2) and scores (N, K) are needed, export it"
+            " again"
+        )
+    return [_end(by_rank[3]), _end(by_rank[2])]
+
+
+def _end(detail: dict[str, Any]) -> _End:
     scale, zero_point = detail["quantization"]
     return _End(detail["index"], np.dtype(detail["dtype"]), scale, zero_point)

@@ -10,7 +10,7 @@ import numpy as np
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.session import Float32, check_batch, thread_count
+from slimalign.runtimes.session import Float32, check_batch, joined, thread_count
 
 ERRORS_ONLY = 3
 
@@ -29,20 +29,19 @@ class OnnxRuntimeSession:
         self._path = bundle.model_path
         self._session = _open(bundle, self.threads)
         self._input = _only(bundle, "inputs", self._session.get_inputs()).name
-        _only(bundle, "outputs", self._session.get_outputs())
+        self._outputs = _outputs(bundle, self._session.get_outputs())
 
     def run(self, inputs: Float32) -> Float32:
         """Raw heatmaps of normalised ``inputs``, see Session."""
         check_batch(inputs, self.manifest)
-        (heatmaps,) = self._heatmaps(inputs)
-        result: Float32 = np.asarray(heatmaps, dtype=np.float32)
-        return result
+        found = [np.asarray(values, dtype=np.float32) for values in self._run(inputs)]
+        return found[0] if self.manifest.output == "heatmaps" else joined(*found)
 
-    def _heatmaps(self, inputs: Float32) -> Any:
+    def _run(self, inputs: Float32) -> Any:
         from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
         try:
-            return self._session.run(None, {self._input: inputs})
+            return self._session.run(self._outputs, {self._input: inputs})
         except (ort_errors.InvalidArgument, ort_errors.Fail, ort_errors.RuntimeException) as error:
             raise UserError(
                 f"{self._path}: ONNX Runtime cannot run it on input of shape {inputs.shape}"
@@ -96,3 +95,17 @@ def _only(bundle: Bundle, what: str, values: list[Any]) -> Any:
             f"{bundle.model_path}: its {what} are {found}; exactly one of float32 is needed, export it again"
         )
     return values[0]
+
+
+def _outputs(bundle: Bundle, values: list[Any]) -> list[str]:
+    """The names of the heatmaps, or of the points and their scores."""
+    if bundle.manifest.output == "heatmaps":
+        return [_only(bundle, "outputs", values).name]
+    by_rank = {len(value.shape): value.name for value in values if value.type == "tensor(float)"}
+    if set(by_rank) != {2, 3} or len(values) != len(by_rank):
+        found = ", ".join(f"{value.name} {value.type} {value.shape}" for value in values)
+        raise UserError(
+            f"{bundle.model_path}: its outputs are {found}; points (N, K, 2) and scores (N, K) are needed, export it"
+            " again"
+        )
+    return [by_rank[3], by_rank[2]]

@@ -28,8 +28,9 @@ class Session(Protocol):
     def run(self, inputs: Float32) -> Float32:
         """Raw heatmaps of normalised ``inputs``, both in the layout that the manifest names.
 
-        (N, 3, S, S) -> (N, K, H, W) for NCHW, (N, S, S, 3) -> (N, H, W, K) for NHWC. The answer is the
-        caller's own: a later run does not change it.
+        (N, 3, S, S) -> (N, K, H, W) for NCHW, (N, S, S, 3) -> (N, H, W, K) for NHWC. A file that decodes them
+        itself gives (N, K, 3) instead: x and y in pixels of the crop, and the score. The answer is the caller's own:
+        a later run does not change it.
         """
         ...
 
@@ -38,6 +39,11 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def joined(points: Float32, scores: Float32) -> Float32:
+    """Points (N, K, 2) and scores (N, K) as one array (N, K, 3)."""
+    return np.concatenate([points, scores[..., None]], axis=2)
 
 
 def available_cores() -> int:

@@ -107,6 +107,7 @@ def export(
     data_format: str = "300w",
     normaliser: str = "inter-ocular",
     skip_bad: bool = False,
+    decode_inside: bool = False,
     compute_capability: str | None = None,
     batches: tuple[int, int, int] = (1, 1, 8),
     progress: Progress | None = None,
@@ -114,7 +115,8 @@ def export(
     """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
 
     ``out`` is ``exported``/<name of the source's folder> by default. Files of fewer bits than float32 need the faces
-    of ``data``, or none where the run's are drawn; a run reads them by its recipe. With a ``compute_capability``, as in
+    of ``data``, or none where the run's are drawn; a run reads them by its recipe. With
+    ``decode_inside`` the files give points and scores in place of heatmaps. With a ``compute_capability``, as in
     ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the best and the largest of
     ``batches``.
     """
@@ -124,7 +126,7 @@ def export(
 
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
     engine = None if compute_capability is None else Settings(batches, compute_capability)
-    return write(Path(source), formats, _path(out), faces, engine, progress or _silent())
+    return write(Path(source), formats, _path(out), faces, engine, decode_inside, progress or _silent())
 
 
 def evaluate(

@@ -24,6 +24,12 @@ class ExportJob:
     bench: Workbench
     format_name: str
 
+    @property
+    def folder(self) -> Path:
+        """Where it goes; files that decode their heatmaps stand beside those that do not."""
+        points = "-points" if self.bench.gives_points(self.format_name) else ""
+        return self.parent / f"{self.bench.subject.name}-{self.format_name}{points}"
+
 
 def write_bundles(jobs: Sequence[ExportJob], progress: Progress) -> tuple[list[Bundle], list[CheckError]]:
     """The bundles of ``jobs`` that pass their check, and what is wrong with the others."""
@@ -34,7 +40,7 @@ def write_bundles(jobs: Sequence[ExportJob], progress: Progress) -> tuple[list[B
         progress.update(task, description=f"exporting {name} as {format_name}")
         report = partial(tell, progress, name, format_name)
         try:
-            bundles.append(write_bundle(job.parent / f"{name}-{format_name}", job.bench, format_name, report))
+            bundles.append(write_bundle(job.folder, job.bench, format_name, report))
         except CheckError as error:
             failures.append(error)
         progress.advance(task)

@@ -228,6 +228,7 @@ def export(
     out: Path | None,
     data: FacesFolder,
     engine: Settings | None,
+    decode_inside: bool,
     progress: Progress,
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
@@ -236,8 +237,8 @@ def export(
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
     drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. With
-    ``engine`` the engines of TensorRT bundles are built too, ahead of time. Raises CheckError for those that do not
-    hold, once all are written.
+    ``decode_inside`` the files give points in place of heatmaps. With ``engine`` the engines of TensorRT bundles are
+    built too, ahead of time. Raises CheckError for those that do not hold, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
@@ -249,7 +250,7 @@ def export(
         )
     subject = _subject_from(source)
     faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
-    bench = Workbench(subject, _parity_crops(source, subject), faces)
+    bench = Workbench(subject, _parity_crops(source, subject), faces, decode_inside)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     bundles, failures = write_bundles(jobs, progress)
     if engine is not None:

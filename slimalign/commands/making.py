@@ -145,6 +145,9 @@ def export(
     data_format: FormatOption = "300w",
     normaliser: NormaliserOption = "inter-ocular",
     skip_bad: SkipBadOption = False,
+    decode_inside: Annotated[
+        bool, typer.Option("--decode-inside", help="Files give points and scores, not heatmaps.")
+    ] = False,
     compute_capability: Annotated[
         Optional[str],
         typer.Option(help="Build TensorRT engines ahead of time for GPUs of this one, as in 8.6."),
@@ -174,6 +177,7 @@ def export(
             data_format=data_format,
             normaliser=normaliser,
             skip_bad=skip_bad,
+            decode_inside=decode_inside,
             compute_capability=compute_capability,
             batches=_batches(batches),
             progress=progress,

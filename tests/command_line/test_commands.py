@@ -172,6 +172,21 @@ def test_predict_prints_faces_and_says_what_it_takes_for_one(slimalign: Command,
     assert line == f"{photo}: no --box given, the whole image is taken as one face"
 
 
+def test_the_command_line_exports_and_predicts_with_the_decoder_inside(
+    slimalign: Command, place: Place
+) -> None:
+    options = ("--formats", "onnx,torch", "--decode-inside", "--out", "files")
+    made = slimalign("export", place.torch, *options, "--json").json
+    assert [one["bundle"] for one in made] == ["files/small [b]-onnx-points", "files/small [b]-torch"]
+    photo = place.data / "0.png"
+    found, expected = (
+        slimalign("predict", photo, "--bundle", bundle, "--box", "10,10,80,80", "--json").json["faces"][0]
+        for bundle in (made[0]["bundle"], place.torch)
+    )
+    np.testing.assert_allclose(found["points"], expected["points"], atol=0.1)
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
+
+
 def test_export_leaves_a_runs_own_bundles_alone(
     slimalign: Command, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
