@@ -15,6 +15,8 @@ from slimalign.export.fold import folded
 from slimalign.runtimes.errors import UserError
 
 OPSET = 17
+OPSETS = (13, 17)
+"""What TensorRT 8.0 to 8.4 reads (JetPack 4 and 5.0), and what later ones do."""
 INPUT, HEATMAPS, POINTS, BATCH = "image", "heatmaps", ("points", "scores"), "batch"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.export.onnx_file import in_order, save_onnx
 from slimalign.export.onnx_from_torch import INPUT
 
 Float32 = NDArray[np.float32]
@@ -38,8 +39,7 @@ def write_onnx_fp16(source: Path, path: Path) -> None:
         )
     else:
         model = _in_float16(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
+    save_onnx(model, path)
 
 
 def _cut_at(model: Any, names: list[str]) -> tuple[Any, Any]:
@@ -55,16 +55,13 @@ def _cut_at(model: Any, names: list[str]) -> tuple[Any, Any]:
 
 
 def _in_float16(model: Any) -> Any:
-    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with warnings.catch_warnings():
         # Weights that float16 rounds to zero, one warning each: the gate says whether they mattered.
         warnings.simplefilter("ignore", UserWarning)
         # Of all operations Resize, too, or each would stand between two casts.
-        converted = ONNXModel(convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
-    converted.topological_sort()  # the cast of the input stands at the end
-    return converted.model
+        return in_order(convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
 
 
 def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
@@ -99,6 +96,7 @@ def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
             weight_type=QuantType.QInt8,
             nodes_to_exclude=decoder_nodes(onnx.load(str(optimised)).graph),
         )
+    save_onnx(onnx.load(str(path)), path)
 
 
 def decoder_nodes(graph: Any) -> list[str]:

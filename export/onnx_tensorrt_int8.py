@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.export.int8_share import HEAD
+from slimalign.export.onnx_file import save_onnx
 from slimalign.export.onnx_from_torch import INPUT
 from slimalign.runtimes.errors import UserError
 
@@ -44,7 +45,6 @@ class Places:
 def write_onnx_int8_tensorrt(source: Path, inputs: Float32, path: Path) -> None:
     """Write the float32 model ``source`` with Q and DQ, their ranges those on ``inputs`` (N, 3, S, S)."""
     import onnx
-    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
@@ -54,10 +54,7 @@ def write_onnx_int8_tensorrt(source: Path, inputs: Float32, path: Path) -> None:
     places = quantised_places(model.graph)
     largest = largest_values(model, list(places.readers), inputs)
     insert_pairs(model.graph, places, shared_by_concatenation(model.graph, largest))
-    whole = ONNXModel(model)
-    whole.topological_sort()
-    onnx.checker.check_model(whole.model, full_check=True)
-    onnx.save(whole.model, str(path))
+    save_onnx(model, path)
 
 
 def quantised_places(graph: Any) -> Places:

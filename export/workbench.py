@@ -21,7 +21,7 @@ from slimalign.export.decoding import InGraphDecoder
 from slimalign.export.gate import Gate
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_quantised import Ranges, litert_ranges
-from slimalign.export.onnx_from_torch import write_onnx
+from slimalign.export.onnx_from_torch import OPSET, OPSETS, write_onnx
 from slimalign.export.parity import torch_heatmaps
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.bundle import Manifest
@@ -48,7 +48,8 @@ class Workbench:
     """One subject with its float32 files, its calibration and its gate.
 
     ``parity_crops`` (N, S, S, 3) uint8 RGB are faces on which float32 files are compared with PyTorch, ``faces`` what
-    files of fewer bits need. With ``decode_inside`` the files decode their heatmaps themselves.
+    files of fewer bits need. With ``decode_inside`` the files decode their heatmaps themselves; ``opset`` is that of
+    ONNX files, one of OPSETS.
     """
 
     def __init__(
@@ -57,12 +58,16 @@ class Workbench:
         parity_crops: Image,
         faces: ExportFaces | None = None,
         decode_inside: bool = False,
+        opset: int = OPSET,
     ) -> None:
+        if opset not in OPSETS:
+            raise UserError(f"opset {opset}: choose one of {', '.join(map(str, OPSETS))}")
         network = copy.deepcopy(subject.network).cpu().float().eval()
         self.subject = dataclasses.replace(subject, network=network)
         self.parity_crops = parity_crops
         self._faces = faces
         self._decode_inside = decode_inside
+        self._opset = opset
 
     def manifest(self, format_name: str, precision: str, layout: str) -> Manifest:
         """What the bundle of a file says of it before there is one."""
@@ -102,7 +107,7 @@ class Workbench:
         subject, decoder = self.subject, None
         if self._decode_inside:
             decoder = InGraphDecoder(subject.decoder, subject.input_size // subject.stride, subject.stride)
-        write_onnx(subject.network, subject.input_size, path, decoder)
+        write_onnx(subject.network, subject.input_size, path, decoder, self._opset)
         return path
 
     @cached_property

@@ -108,6 +108,7 @@ def export(
     normaliser: str = "inter-ocular",
     skip_bad: bool = False,
     decode_inside: bool = False,
+    opset: int = 17,
     compute_capability: str | None = None,
     batches: tuple[int, int, int] = (1, 1, 8),
     progress: Progress | None = None,
@@ -116,7 +117,8 @@ def export(
 
     ``out`` is ``exported``/<name of the source's folder> by default. Files of fewer bits than float32 need the faces
     of ``data``, or none where the run's are drawn; a run reads them by its recipe. With
-    ``decode_inside`` the files give points and scores in place of heatmaps. With a ``compute_capability``, as in
+    ``decode_inside`` the files give points and scores in place of heatmaps; ``opset`` is that of ONNX files, 13
+    or 17. With a ``compute_capability``, as in
     ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the best and the largest of
     ``batches``.
     """
@@ -126,7 +128,9 @@ def export(
 
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
     engine = None if compute_capability is None else Settings(batches, compute_capability)
-    return write(Path(source), formats, _path(out), faces, engine, decode_inside, progress or _silent())
+    return write(
+        Path(source), formats, _path(out), faces, engine, decode_inside, opset, progress or _silent()
+    )
 
 
 def evaluate(

@@ -229,6 +229,7 @@ def export(
     data: FacesFolder,
     engine: Settings | None,
     decode_inside: bool,
+    opset: int,
     progress: Progress,
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
@@ -250,7 +251,7 @@ def export(
         )
     subject = _subject_from(source)
     faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
-    bench = Workbench(subject, _parity_crops(source, subject), faces, decode_inside)
+    bench = Workbench(subject, _parity_crops(source, subject), faces, decode_inside, opset)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     bundles, failures = write_bundles(jobs, progress)
     if engine is not None:

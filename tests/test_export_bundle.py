@@ -237,7 +237,7 @@ def test_what_cannot_be_exported_is_told_before_anything_is_written(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
     wrong = {
-        "format 'caffe' is unknown; choose one of onnx, onnx-fp16, .*, litert-int16x8, torch": (
+        "format 'caffe' is unknown; choose one of onnx, onnx-fp16, .*, torch": (
             subject,
             "caffe",
             crops,

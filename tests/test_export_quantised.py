@@ -132,6 +132,19 @@ def test_the_recipe_knows_the_formats() -> None:
     assert set(get_args(FormatName)) == set(FORMATS) - {"torch"}
 
 
+@pytest.mark.parametrize("decode_inside", [False, True])
+def test_every_onnx_format_can_be_had_for_older_tensorrts(tmp_path: Path, decode_inside: bool) -> None:
+    """Opset 13 is what those of JetPack 4 and 5 read."""
+    faces = ExportFaces(TRAINING, VALIDATION, "inter-ocular")
+    crops = cut_crops(VALIDATION[:3], RULE)
+    shared = Workbench(dot_subject(), crops, faces, decode_inside, opset=13)
+    for name in ("onnx", "onnx-fp16", "onnx-int8", "tensorrt-int8"):
+        bundle = write_bundle(tmp_path / name, shared, name)
+        assert [(o.domain, o.version) for o in onnx.load(str(bundle.model_path)).opset_import] == [("", 13)]
+    with pytest.raises(UserError, match="opset 12: choose one of 13, 17"):
+        Workbench(dot_subject(), crops, opset=12)
+
+
 def ruined() -> Workbench:
     """Heatmaps so unlike each other in height that 256 steps over all of them leave none for a peak."""
     made = bench()

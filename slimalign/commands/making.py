@@ -148,6 +148,7 @@ def export(
     decode_inside: Annotated[
         bool, typer.Option("--decode-inside", help="Files give points and scores, not heatmaps.")
     ] = False,
+    opset: Annotated[int, typer.Option(help="Of ONNX files: 13 for JetPack 4 and 5, else 17.")] = 17,
     compute_capability: Annotated[
         Optional[str],
         typer.Option(help="Build TensorRT engines ahead of time for GPUs of this one, as in 8.6."),
@@ -178,6 +179,7 @@ def export(
             normaliser=normaliser,
             skip_bad=skip_bad,
             decode_inside=decode_inside,
+            opset=opset,
             compute_capability=compute_capability,
             batches=_batches(batches),
             progress=progress,
