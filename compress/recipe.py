@@ -203,10 +203,8 @@ FormatName = Literal[
     "litert-int8",
     "litert-int8-io",
     "litert-int16x8",
-    "tensorrt-fp16",
-    "tensorrt-int8",
 ]
-"""The formats of ``export`` that a device can run."""
+"""The formats of ``export`` that can be measured where they are made."""
 
 
 class ExportRecipe(_Part):

@@ -59,6 +59,11 @@ def write_bundle(
     folder = Path(folder)
     kind = format_named(format_name)
     _check_replaceable(folder)
+    # Training may start from a PyTorch bundle; what a device runs has to find points.
+    if kind.kind != "torch" and bench.flat:
+        raise CheckError(
+            f"bundle '{bench.subject.name}': its network's heatmaps are flat, so it finds no points; train it first"
+        )
     check = _check_of(bench, kind)
     part = _beside(folder, "part")
     try:
@@ -120,11 +125,6 @@ def _passed(bundle: Bundle, found: Report) -> Bundle:
         return _with_manifest(bundle, dataclasses.replace(bundle.manifest, gate=found.to_dict()))
     if found.fault:
         raise ParityError(f"bundle '{name}': {found.fault}")
-    # Training may start from a PyTorch bundle; what a device runs has to find points.
-    if found.flat and bundle.manifest.format != "torch":
-        raise CheckError(
-            f"bundle '{name}': its network's heatmaps are flat, so it finds no points; train it first"
-        )
     return bundle
 
 

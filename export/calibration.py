@@ -43,13 +43,17 @@ def calibration_set(samples: Sequence[Sample], rule: CropRule, seed: int = 0) ->
 
     Raises UserError where there are fewer than ``FEWEST``.
     """
-    if len(samples) < FEWEST:
-        raise UserError(
-            f"{len(samples)} faces to calibrate the quantisation on, at least {FEWEST} are needed; give more with "
-            "--data"
-        )
+    check_enough(samples)
     chosen = spread(samples, FACES, seed)
     return CalibrationSet(tuple(sample.name for sample in chosen), cut_crops(chosen, rule))
+
+
+def check_enough(samples: Sequence[Sample]) -> None:
+    """Raise UserError where ``samples``, a training split, are too few to calibrate on."""
+    if len(samples) < FEWEST:
+        raise UserError(
+            f"{len(samples)} training faces to calibrate the quantisation on, at least {FEWEST} are needed; give more"
+        )
 
 
 def spread(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from slimalign.runtimes.decode import MEAN_WINDOW, SOFTMAX_WINDOW
 
-STEEP = 1e6
-"""Two heatmap values further apart than 1e-6 are told apart by the mask of the peak."""
+STEEP = 1e30
+"""Makes of the least difference between two float32 values of a heatmap more than 1: all but the peak are below it."""
 
 
 class InGraphDecoder(nn.Module):

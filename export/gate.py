@@ -91,7 +91,10 @@ class Gate:
         self._normaliser = normaliser
         rule = CropRule(subject.input_size, subject.box_scale)
         faces = ValidationFaces(samples, rule, self._scheme, normaliser, subject.decoder)
-        self._network = self._judged(faces.predict(subject.network, torch.device("cpu")), samples)
+        try:
+            self._network = self._judged(faces.predict(subject.network, torch.device("cpu")), samples)
+        except NonFiniteError as error:
+            raise UserError(f"bundle '{subject.name}': {error}; train it again") from None
 
     def judge(self, session: Session, faces: int | None = None) -> GateReport:
         """How much worse the landmarks of ``session`` are, on all faces or on ``faces`` of them, evenly spread.
@@ -104,7 +107,7 @@ class Gate:
         try:
             found = self._judged(predict(Aligner(session), samples), samples)
         except NonFiniteError as error:
-            raise GateError(f"bundle '{session.manifest.name}': {error}") from None
+            raise GateError(str(error)) from None
         subsets = [sample.subsets for sample in samples]
         return gate_report(session.runtime, found.nmes, self._network.nmes[chosen], subsets)
 

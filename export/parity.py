@@ -182,15 +182,15 @@ def compare_points(reference: Float32, session: Session, crops: Image) -> Points
         found = Aligner(session).align_crops(crops)
     except NonFiniteError as error:
         raise ParityError(str(error)) from None
-    ties = _ties(reference, manifest.decoder, TIE_MARGIN * max(1.0, float(np.abs(reference).max())))
+    tied = ties(reference, manifest.decoder, TIE_MARGIN * max(1.0, float(np.abs(reference).max())))
     points, scores = decode(reference, manifest.stride, manifest.decoder)
     distances = np.abs(points - found.points).max(axis=2)
     return PointsReport(
         crops=len(crops),
-        point_difference_px=float(distances[~ties].max(initial=0.0)),
-        score_difference=float(np.abs(scores - found.scores)[~ties].max(initial=0.0)),
-        points=ties.size,
-        tied_points=int(ties.sum()),
+        point_difference_px=float(distances[~tied].max(initial=0.0)),
+        score_difference=float(np.abs(scores - found.scores)[~tied].max(initial=0.0)),
+        points=tied.size,
+        tied_points=int(tied.sum()),
     )
 
 
@@ -204,21 +204,21 @@ def _run(session: Session, crops: Image, batch: int) -> Float32:
 
 
 def _report(reference: Float32, found: Float32, difference: float, manifest: Manifest) -> ParityReport:
-    ties = _ties(reference, manifest.decoder, 2 * difference)
+    tied = ties(reference, manifest.decoder, 2 * difference)
     expected_points, _ = decode(reference, manifest.stride, manifest.decoder)
     points, _ = decode(found, manifest.stride, manifest.decoder)
-    distances = np.abs(points - expected_points).max(axis=2)[~ties]
+    distances = np.abs(points - expected_points).max(axis=2)[~tied]
     return ParityReport(
         crops=len(reference),
         heatmap_difference=difference,
         heatmap_scale=float(np.abs(reference).max()),
         point_difference_px=float(distances.max(initial=0.0)),
-        points=ties.size,
-        tied_points=int(ties.sum()),
+        points=tied.size,
+        tied_points=int(tied.sum()),
     )
 
 
-def _ties(heatmaps: Float32, decoder: str, margin: float) -> NDArray[np.bool_]:
+def ties(heatmaps: Float32, decoder: str, margin: float) -> NDArray[np.bool_]:
     """(N, K): whether values between which the decoder chooses lie within ``margin`` of each other.
 
     They are the peak and the next highest value, and for ``argmax-quarter`` the peak's opposite neighbours.
@@ -235,5 +235,5 @@ def _ties(heatmaps: Float32, decoder: str, margin: float) -> NDArray[np.bool_]:
         across = np.abs(heatmaps[rows, columns, y, right] - heatmaps[rows, columns, y, left])
         along = np.abs(heatmaps[rows, columns, below, x] - heatmaps[rows, columns, above, x])
         gap = np.minimum(gap, np.minimum(across, along))
-    ties: NDArray[np.bool_] = gap <= margin
-    return ties
+    tied: NDArray[np.bool_] = gap <= margin
+    return tied

@@ -22,7 +22,7 @@ from slimalign.export.gate import Gate
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_quantised import Ranges, litert_ranges
 from slimalign.export.onnx_from_torch import OPSET, OPSETS, write_onnx
-from slimalign.export.parity import torch_heatmaps
+from slimalign.export.parity import ties, torch_heatmaps
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.crop import CropRule
@@ -99,6 +99,11 @@ class Workbench:
     def heatmaps(self) -> Float32:
         """PyTorch's heatmaps of the parity crops, (N, K, H, W)."""
         return torch_heatmaps(self.subject.network, self.parity_crops, self.manifest("torch", "fp32", "NCHW"))
+
+    @cached_property
+    def flat(self) -> bool:
+        """Whether no heatmap of the parity crops has a peak, as those of an untrained network: it finds no points."""
+        return bool(ties(self.heatmaps, self.subject.decoder, 0.0).all())
 
     @cached_property
     def onnx(self) -> Path:

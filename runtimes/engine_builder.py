@@ -25,6 +25,10 @@ MODULES = ("tensorrt", "tensorrt_rtx")
 INPUT = "image"
 WORKSPACE_MB = 1024
 ENGINES = "engines"
+NEEDED = {"format", "model", "files", "precision", "input_size", "output"}
+"""Entries of a manifest that are read here."""
+DECODER = "/decoder/"
+"""In the names of the layers that turn heatmaps into points."""
 TEGRA_RELEASE = "/etc/nv_tegra_release"
 
 
@@ -57,32 +61,72 @@ class Library(NamedTuple):
         return hasattr(self.module, "ComputeCapability")
 
 
-def installed_library() -> Library:
-    """The first of MODULES that is installed; raises EngineError where none is."""
+def installed_libraries() -> List[Library]:
+    """Those of MODULES that are installed."""
+    found = []
     for name in MODULES:
         try:
             module = importlib.import_module(name)
         except ImportError:
             continue
-        return Library(module, name, module.__version__)
-    raise EngineError(
-        "TensorRT is not installed; it comes with JetPack, and for RTX GPUs run pip install tensorrt-rtx-cu13"
+        found.append(Library(module, name, module.__version__))
+    return found
+
+
+def library_for(capability: str) -> Library:
+    """The first installed TensorRT that builds for ``capability``; raises EngineError where none does."""
+    libraries = installed_libraries()
+    if not libraries:
+        raise EngineError(
+            "TensorRT is not installed; it comes with JetPack, and for RTX GPUs run pip install tensorrt-rtx-cu13"
+        )
+    for library in libraries:
+        if capability in buildable(library):
+            return library
+    listed = ", ".join(
+        "%s %s for %s" % (one.name, one.version, buildable(one) or "no GPU") for one in libraries
     )
+    raise EngineError("compute capability %s: here builds %s; build it on the device" % (capability, listed))
 
 
-def gpu_capability() -> Optional[str]:
-    """The compute capability of the first GPU, as in ``8.7``; None where there is none."""
+def buildable(library: Library) -> List[str]:
+    """The compute capabilities that ``library`` builds for here: most builds are for the GPU that is there alone."""
+    if library.names_capabilities:
+        names = [name[2:] for name in dir(library.module.ComputeCapability) if name.startswith("SM")]
+        return sorted(name[:-1] + "." + name[-1] for name in names)
+    here = gpu()
+    return [] if here is None else [here.capability]
+
+
+class Gpu(NamedTuple):
+    """The GPU of this machine."""
+
+    name: str
+    capability: str
+
+
+def gpu() -> Optional[Gpu]:
+    """The first GPU; None where there is none."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
     if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
         return None
     for attribute, value in ((75, major), (76, minor)):  # COMPUTE_CAPABILITY_MAJOR and _MINOR
         if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
             return None
-    return "%d.%d" % (major.value, minor.value)
+    if driver.cuDeviceGetName(name, len(name), device):
+        return None
+    return Gpu(name.value.decode("utf-8", "replace"), "%d.%d" % (major.value, minor.value))
+
+
+def gpu_named(capability: str) -> Optional[str]:
+    """The name of the GPU here where it is of ``capability``: others of it, with fewer cores, run other engines."""
+    here = gpu()
+    return here.name if here is not None and here.capability == capability else None
 
 
 def platform_release() -> Optional[str]:
@@ -101,6 +145,8 @@ def read_manifest(bundle: str) -> Dict[str, Any]:
             manifest = json.load(file)  # type: Dict[str, Any]
     except (OSError, ValueError) as error:
         raise EngineError("%s: cannot be read (%s); give a TensorRT bundle" % (path, error))
+    if not isinstance(manifest, dict) or not NEEDED.issubset(manifest):
+        raise EngineError("%s: lacks some of %s; export the bundle again" % (path, ", ".join(sorted(NEEDED))))
     if manifest.get("format") != "tensorrt":
         raise EngineError(
             "%s: a bundle of format %s; give a TensorRT bundle" % (bundle, manifest.get("format"))
@@ -124,18 +170,24 @@ def file_sha256(path: str) -> str:
 
 def engine_for(bundle: str, settings: Settings) -> str:
     """The path of the engine of ``bundle`` for ``settings`` on this machine, built where it is not there or stale."""
-    manifest, library = read_manifest(bundle), installed_library()
+    manifest, library = read_manifest(bundle), library_for(settings.capability)
     wanted = facts_of(manifest, library, settings)
     folder = os.path.join(bundle, ENGINES)
     name = "sm%s-b%d" % (settings.capability.replace(".", ""), settings.batches[2])
     path = os.path.join(folder, name + ".engine")
-    if not is_current(path, wanted):
+    if is_current(path, wanted):
+        return path
+    try:
         os.makedirs(folder, exist_ok=True)
         cache = os.path.join(folder, "timing-%s.cache" % timing_key(library, settings))
         engine = build(bundle, manifest, library, settings, cache)
         replace_file(path, engine)
         facts = dict(wanted, engine_sha256=hashlib.sha256(engine).hexdigest())
         replace_file(sidecar_path(path), (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    except OSError as error:
+        raise EngineError(
+            "%s: cannot be written (%s); free some space or mend its rights" % (folder, error.strerror)
+        )
     return path
 
 
@@ -145,6 +197,7 @@ def facts_of(manifest: Dict[str, Any], library: Library, settings: Settings) -> 
         "library": library.name,
         "version": library.version,
         "compute_capability": settings.capability,
+        "gpu": gpu_named(settings.capability),
         "platform": platform_release(),
         "batches": list(settings.batches),
         "precision": manifest["precision"],
@@ -169,14 +222,16 @@ def is_current(engine: str, wanted: Dict[str, Any]) -> bool:
 
 def replace_file(path: str, data: bytes) -> None:
     """Put ``data`` at ``path`` as a whole: a kill leaves the old file."""
-    with open(path + ".part", "wb") as file:
+    part = "%s.%d.part" % (path, os.getpid())
+    with open(part, "wb") as file:
         file.write(data)
-    os.replace(path + ".part", path)
+    os.replace(part, path)
 
 
 def timing_key(library: Library, settings: Settings) -> str:
     """By which timings of kernels are kept: those of another version, GPU or platform are of no use."""
-    facts = [library.name, library.version, settings.capability, platform_release()]
+    capability = settings.capability
+    facts = [library.name, library.version, capability, gpu_named(capability), platform_release()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -200,6 +255,8 @@ def build(
     config = builder.create_builder_config()
     set_workspace(config, trt)
     set_precision(config, library, manifest["precision"])
+    if manifest["output"] == "points":
+        keep_decoder_float32(network, config, library)
     set_capability(config, library, settings.capability)
     profile = builder.create_optimization_profile()
     profile.set_shape(INPUT, *shapes(manifest, settings))
@@ -208,7 +265,7 @@ def build(
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise EngineError(
-            "%s: %s %s cannot build it for compute capability %s"
+            "%s: %s %s cannot build it for compute capability %s, see above; free memory or lower --batches"
             % (model, library.name, library.version, settings.capability)
         )
     if timings is not None:
@@ -245,25 +302,28 @@ def precision_flags(precision: str) -> List[str]:
     return {"fp32": [], "fp16": ["FP16"], "int8": ["FP16", "INT8"]}[precision]
 
 
-def set_capability(config: Any, library: Library, capability: str) -> None:
-    """Build for ``capability`` where the version can; others build for the GPU that is there."""
-    if not library.names_capabilities:
-        if capability != gpu_capability():
-            raise EngineError(
-                "compute capability %s: %s builds for this machine's GPU alone, which has %s"
-                % (capability, library.name, gpu_capability() or "none")
-            )
+def keep_decoder_float32(network: Any, config: Any, library: Library) -> None:
+    """Where float16 is a flag for the whole network, hold the decoder's layers to float32: its places are too large."""
+    if library.strongly_typed:
         return
-    known = library.module.ComputeCapability
-    name = "SM" + capability.replace(".", "")
-    if not hasattr(known, name):
-        listed = ", ".join(sorted(one[2:-1] + "." + one[-1] for one in dir(known) if one.startswith("SM")))
-        raise EngineError(
-            "compute capability %s: %s %s builds for %s; build it on the device"
-            % (capability, library.name, library.version, listed)
-        )
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(known, name), 0)
+    trt = library.module
+    names = ("OBEY_PRECISION_CONSTRAINTS", "STRICT_TYPES")  # the second before TensorRT 8.2
+    config.set_flag(next(getattr(trt.BuilderFlag, name) for name in names if hasattr(trt.BuilderFlag, name)))
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        made = [layer.get_output(place) for place in range(layer.num_outputs)]
+        if DECODER in layer.name and all(tensor.dtype in (trt.float32, trt.float16) for tensor in made):
+            layer.precision = trt.float32
+            for place in range(layer.num_outputs):
+                layer.set_output_type(place, trt.float32)
+
+
+def set_capability(config: Any, library: Library, capability: str) -> None:
+    """Build for ``capability`` where the version is told one; others build for the GPU that is there."""
+    if library.names_capabilities:
+        config.num_compute_capabilities = 1
+        known = library.module.ComputeCapability
+        config.set_compute_capability(getattr(known, "SM" + capability.replace(".", "")), 0)
 
 
 def shapes(manifest: Dict[str, Any], settings: Settings) -> List[Tuple[int, int, int, int]]:
@@ -281,13 +341,18 @@ def use_timings(config: Any, library: Library, path: str) -> Optional[Any]:
         with open(path, "rb") as file:
             kept = file.read()
     timings = config.create_timing_cache(kept)
-    if not config.set_timing_cache(timings, False):
-        return None
+    if not config.set_timing_cache(timings, False):  # of another version after all
+        timings = config.create_timing_cache(b"")
+        config.set_timing_cache(timings, False)
     return timings
 
 
 def trtexec_line(manifest: Dict[str, Any], library_version: str, batches: Tuple[int, int, int]) -> str:
     """The line for trtexec that builds the same engine, every setting that builds one stated."""
+    if manifest["output"] == "points":
+        raise EngineError(
+            "trtexec would compute the decoder in float16; build with this script, or export heatmaps"
+        )
     size = manifest["input_size"]
     numbers = [int(part) for part in library_version.split(".")[:2]]
     names = ("min", "opt", "max")
@@ -308,9 +373,15 @@ def parse_batches(text: str) -> Tuple[int, int, int]:
         least, best, most = (int(part) for part in text.split(","))
     except ValueError:
         raise EngineError("--batches %s: give least, best and largest batch size, as in 1,1,8" % text)
+    return check_batches((least, best, most))
+
+
+def check_batches(batches: Tuple[int, int, int]) -> Tuple[int, int, int]:
+    """``batches`` as they are; raises EngineError where they are no least, best and largest size."""
+    least, best, most = batches
     if not 1 <= least <= best <= most:
-        raise EngineError("--batches %s: give three sizes from 1 that do not fall" % text)
-    return least, best, most
+        raise EngineError("--batches %d,%d,%d: give three sizes from 1 that do not fall" % batches)
+    return batches
 
 
 def main() -> int:
@@ -331,14 +402,18 @@ def main() -> int:
     try:
         batches = parse_batches(chosen.batches)
         if chosen.trtexec:
-            library = installed_library()
-            if library.name != MODULES[0]:
-                raise EngineError("trtexec comes with TensorRT, here is %s; ask on the device" % library.name)
-            print(trtexec_line(read_manifest(chosen.bundle), library.version, batches))
+            versions = [library.version for library in installed_libraries() if library.name == MODULES[0]]
+            if not versions:
+                raise EngineError(
+                    "trtexec comes with TensorRT, which is not installed here; ask on the device"
+                )
+            print(trtexec_line(read_manifest(chosen.bundle), versions[0], batches))
             return 0
-        capability = chosen.compute_capability or gpu_capability()
+        found, capability = gpu(), chosen.compute_capability
         if capability is None:
-            raise EngineError("no GPU here; name one to build for, as in --compute-capability 8.6")
+            if found is None:
+                raise EngineError("no GPU here; name one to build for, as in --compute-capability 8.6")
+            capability = found.capability
         print(engine_for(chosen.bundle, Settings(batches, capability)))
     except EngineError as error:
         print("build_engine: %s" % error, file=sys.stderr)

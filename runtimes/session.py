@@ -66,5 +66,5 @@ def check_batch(inputs: Float32, manifest: Manifest) -> None:
     if manifest.batch is not None and len(inputs) != manifest.batch:
         raise UserError(
             f"bundle '{manifest.name}': batch = {len(inputs)}, the file runs batch {manifest.batch} only;"
-            " export it with a dynamic batch"
+            " give it so many at a time"
         )

@@ -25,7 +25,8 @@ from slimalign.compress.recipe import Recipe, SlimRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from
 from slimalign.compress.torch_files import read_network
 from slimalign.export.bundle_writer import write_bundle
-from slimalign.export.formats import check_imports, format_named
+from slimalign.export.calibration import check_enough
+from slimalign.export.formats import Format, check_imports, format_named
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.exporting import ExportJob, raise_all, tell, write_bundles
@@ -42,7 +43,7 @@ from slimalign.run_folder import (
 )
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
-from slimalign.runtimes.engine_builder import EngineError, Settings, engine_for
+from slimalign.runtimes.engine_builder import EngineError, Settings, check_batches, engine_for, library_for
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
@@ -91,6 +92,8 @@ def run(
     check_imports(recipe.export.formats)
     _check_budget(recipe)
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
+    if any(format_named(name).calibrated for name in recipe.export.formats):
+        check_enough(faces.train)
     # Looked at before other processes start; taken by the first one.
     claim(folder, recipe, faces, retrain)
     fabric = _launched(recipe, devices, nodes, progress)
@@ -243,6 +246,8 @@ def export(
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
+    if engine is not None:
+        _check_engine(kinds, engine)
     out = Path("exported") / source.resolve().name if out is None else out
     place = out.resolve()
     if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
@@ -255,22 +260,41 @@ def export(
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     bundles, failures = write_bundles(jobs, progress)
     if engine is not None:
-        _build_engines([b for b in bundles if b.manifest.format == "tensorrt"], engine, progress)
+        failures += _build_engines([b for b in bundles if b.manifest.format == "tensorrt"], engine, progress)
     raise_all(failures)
     return bundles
 
 
-def _build_engines(bundles: Sequence[Bundle], settings: Settings, progress: Progress) -> None:
+def _check_engine(kinds: Sequence[Format], settings: Settings) -> None:
+    """Before anything is written: whether there is an engine to build, and what builds it."""
+    if all(kind.kind != "tensorrt" for kind in kinds):
+        raise UserError(
+            f"--compute-capability {settings.capability}: no engine is asked for; add tensorrt-fp16 or tensorrt-int8 "
+            "to --formats"
+        )
+    try:
+        check_batches(settings.batches)
+        library_for(settings.capability)
+    except EngineError as error:
+        raise UserError(str(error)) from None
+
+
+def _build_engines(bundles: Sequence[Bundle], settings: Settings, progress: Progress) -> list[CheckError]:
+    """Build the engines of ``bundles``; what is wrong with those that cannot be built."""
+    failures = []
     for bundle in bundles:
         task = progress.add_task(f"building the engine of {bundle.folder.name}", total=None)
         try:
             path = engine_for(str(bundle.folder), settings)
         except EngineError as error:
-            raise UserError(str(error)) from None
+            failures.append(CheckError(str(error)))
+        else:
+            progress.console.print(
+                f"{path}: {Path(path).stat().st_size:,} bytes, for compute capability {settings.capability}; it was "
+                "not run"
+            )
         progress.remove_task(task)
-        progress.console.print(
-            f"{path}: {Path(path).stat().st_size:,} bytes, for compute capability {settings.capability}; it was not run"
-        )
+    return failures
 
 
 def _export_faces(source: Path, subject: ExportSubject, data: FacesFolder, progress: Progress) -> ExportFaces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ from slimalign.runtimes.engine_builder import (
     EngineError,
     Library,
     Settings,
-    gpu_capability,
+    gpu,
+    keep_decoder_float32,
     network_flags,
     parse_batches,
     set_precision,
@@ -107,11 +109,11 @@ def test_an_engine_is_built_once_and_again_where_anything_has_changed(bundle: Bu
     [
         (
             ["--compute-capability", "8.7"],
-            "compute capability 8.7: tensorrt_rtx .* builds for .*8.6.*; build it on",
+            "compute capability 8.7: here builds tensorrt_rtx .* for .*8.6.*; build it on",
         ),
         (["--batches", "1,8"], "--batches 1,8: give least, best and largest batch size, as in 1,1,8"),
         (["--batches", "4,2,8"], "--batches 4,2,8: give three sizes from 1 that do not fall"),
-        (["--trtexec"], "trtexec comes with TensorRT, here is tensorrt_rtx; ask on the device"),
+        (["--trtexec"], "trtexec comes with TensorRT, which is not installed here; ask on the device"),
         (
             ["nowhere", "--compute-capability", "8.6"],
             "nowhere/bundle.json: cannot be read .*; give a TensorRT bundle",
@@ -125,7 +127,7 @@ def test_what_cannot_be_built_is_told_in_one_line(bundle: Bundle, options: list[
     assert re.search(said, done.stderr), done.stderr
 
 
-@pytest.mark.skipif(gpu_capability() is not None, reason="this machine has a GPU")
+@pytest.mark.skipif(gpu() is not None, reason="this machine has a GPU")
 def test_without_a_gpu_one_must_be_named(bundle: Bundle) -> None:
     done = build(bundle.folder)
     assert (done.returncode, done.stdout) == (2, "")
@@ -136,13 +138,36 @@ def test_without_a_gpu_one_must_be_named(bundle: Bundle) -> None:
 
 def test_a_changed_model_is_not_built(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"changed")
-    manifest = {"format": "tensorrt", "model": "model.onnx", "files": {"model.onnx": "0" * 64}}
+    manifest: dict[str, Any] = {
+        "format": "tensorrt",
+        "model": "model.onnx",
+        "files": {"model.onnx": "0" * 64},
+    }
+    for text in ("[]", json.dumps(manifest)):
+        (tmp_path / "bundle.json").write_text(text)
+        with pytest.raises(
+            EngineError, match="bundle.json: lacks some of files, format, .*; export the bundle again"
+        ):
+            engine_builder.read_manifest(str(tmp_path))
+    manifest |= {"precision": "int8", "input_size": 64, "output": "heatmaps"}
     (tmp_path / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(EngineError, match="model.onnx: missing, changed or cut short since the export"):
         engine_builder.read_manifest(str(tmp_path))
     (tmp_path / "bundle.json").write_text(json.dumps({**manifest, "format": "onnx"}))
     with pytest.raises(EngineError, match="a bundle of format onnx; give a TensorRT bundle"):
         engine_builder.read_manifest(str(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is for x86-64 Linux")
+    copy = tmp_path / "dots"
+    shutil.copytree(bundle.folder, copy, ignore=shutil.ignore_patterns("engines"))
+    (copy / "engines").write_text("a file")
+    done = build(copy, "--compute-capability", "8.6")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"build_engine: {copy}/engines: cannot be written (File exists); free some space or mend its rights\n"
+    )
 
 
 def flags_of(*names: str) -> Any:
@@ -201,6 +226,52 @@ SHAPES = "--minShapes=image:1x3x64x64 --optShapes=image:1x3x64x64 --maxShapes=im
     ],
 )
 def test_the_line_for_trtexec_is_that_of_its_version(version: str, ending: str) -> None:
-    manifest = {"model": "model.onnx", "input_size": 64, "precision": "int8"}
+    manifest = {"model": "model.onnx", "input_size": 64, "precision": "int8", "output": "heatmaps"}
     line = trtexec_line(manifest, version, parse_batches("1,1,8"))
     assert line == f"trtexec --onnx=model.onnx --saveEngine=model.engine {SHAPES} {ending}"
+
+
+def test_trtexec_is_not_named_where_it_would_build_something_else() -> None:
+    manifest = {"model": "model.onnx", "input_size": 64, "precision": "int8", "output": "points"}
+    with pytest.raises(
+        EngineError, match="trtexec would compute the decoder in float16; build with this script"
+    ):
+        trtexec_line(manifest, "10.3.0", (1, 1, 8))
+
+
+class Layer:
+    """What of a layer is held to a precision."""
+
+    num_outputs = 1
+
+    def __init__(self, name: str, dtype: str) -> None:
+        self.name, self.dtype = name, dtype
+        self.precision, self.output = "any", "any"
+
+    def get_output(self, place: int) -> Any:
+        return SimpleNamespace(dtype=self.dtype)
+
+    def set_output_type(self, place: int, dtype: str) -> None:
+        self.output = dtype
+
+
+@pytest.mark.parametrize("flag", ["STRICT_TYPES", "OBEY_PRECISION_CONSTRAINTS"])
+def test_older_versions_keep_the_decoder_in_float32(flag: str) -> None:
+    """Whole numbers within it, and all that stands before it, are left as they are."""
+    layers = [
+        Layer("/network/stem/Conv", "f32"),
+        Layer("/decoder/Mul", "f32"),
+        Layer("/decoder/Shape", "i32"),
+    ]
+    network = SimpleNamespace(num_layers=3, get_layer=layers.__getitem__)
+    names = SimpleNamespace(BuilderFlag=flags_of("FP16", "INT8", flag), float32="f32", float16="f16")
+    config = Config()
+    keep_decoder_float32(network, config, Library(names, "tensorrt", "8.0.1"))
+    assert config.flags == [2]
+    assert [(layer.precision, layer.output) for layer in layers] == [
+        ("any", "any"),
+        ("f32", "f32"),
+        ("any", "any"),
+    ]
+    keep_decoder_float32(network, config, NEW)
+    assert config.flags == [2]

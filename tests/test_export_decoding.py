@@ -61,6 +61,16 @@ def test_peaks_on_the_border_are_found(x: int, y: int) -> None:
     assert_decoded_alike(np.zeros_like(heatmaps))
 
 
+@pytest.mark.parametrize("height", [1e-3, 0.5, 26.8])
+def test_of_two_peaks_a_rounding_apart_the_higher_one_is_found(height: float) -> None:
+    heatmaps = np.zeros((1, 2, SIDE, SIDE), dtype=np.float32)
+    top = np.float32(height)
+    heatmaps[0, :, 10, 12] = top
+    heatmaps[0, 0, 3, 2] = np.nextafter(top, np.float32(0))
+    heatmaps[0, 1, 3, 2] = np.nextafter(top, np.float32(100))
+    assert_decoded_alike(heatmaps)
+
+
 def bench(decode_inside: bool) -> Workbench:
     return Workbench(dot_subject(), CROPS, ExportFaces(FACES, FACES[:20], "inter-ocular"), decode_inside)
 

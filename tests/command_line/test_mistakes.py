@@ -36,6 +36,14 @@ def test_a_wrong_box_is_named_with_its_image(
 
 
 MISTAKES = [
+    (
+        "export {torch} --formats onnx --compute-capability 8.6",
+        "no engine is asked for; add tensorrt-fp16 or",
+    ),
+    (
+        "export {torch} --formats tensorrt-fp16 --compute-capability 1.0",
+        "compute capability 1.0: here builds",
+    ),
     ("profile hrnet-w81", "did you mean hrnet-w18?"),
     ("profile hrnet-w18 --landmarks 0", "hrnet-w18: 0 landmarks; give a number of at least 1"),
     ("profile hrnet-w18 --landmarks -1", "hrnet-w18: -1 landmarks; give a number of at least 1"),
