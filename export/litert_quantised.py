@@ -79,11 +79,12 @@ def _recipe_for(source: Path, scheme: str) -> Recipe:
     whole = recipe_manager.RecipeManager()
     whole.load_quantization_recipe(recipe)
     operations = qtyping.TFLOperationName
-    # Outputs have names of their own.
-    for names, operation in ((f".*{DECODER}.*", operations.ALL_SUPPORTED), (".*output.*", operations.OUTPUT)):
-        whole.add_quantization_config(
-            names, operation, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE
-        )
+    # What gives the outputs goes by their names.
+    for names in (f".*{DECODER}.*", ".*output.*"):
+        for operation in (operations.ALL_SUPPORTED, operations.OUTPUT):
+            whole.add_quantization_config(
+                names, operation, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE
+            )
     return list(whole.get_quantization_recipe())
 
 
