@@ -44,12 +44,26 @@ class ExportFaces:
     normaliser: str
 
 
+@dataclasses.dataclass(frozen=True)
+class GraphOptions:
+    """What the files of all formats have alike.
+
+    With ``decode_inside`` they decode their heatmaps themselves; ``opset`` is that of ONNX files, one of OPSETS.
+    """
+
+    decode_inside: bool = False
+    opset: int = OPSET
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise UserError(f"opset {self.opset}: choose one of {', '.join(map(str, OPSETS))}")
+
+
 class Workbench:
     """One subject with its float32 files, its calibration and its gate.
 
     ``parity_crops`` (N, S, S, 3) uint8 RGB are faces on which float32 files are compared with PyTorch, ``faces`` what
-    files of fewer bits need. With ``decode_inside`` the files decode their heatmaps themselves; ``opset`` is that of
-    ONNX files, one of OPSETS.
+    files of fewer bits need.
     """
 
     def __init__(
@@ -57,17 +71,13 @@ class Workbench:
         subject: ExportSubject,
         parity_crops: Image,
         faces: ExportFaces | None = None,
-        decode_inside: bool = False,
-        opset: int = OPSET,
+        options: GraphOptions | None = None,
     ) -> None:
-        if opset not in OPSETS:
-            raise UserError(f"opset {opset}: choose one of {', '.join(map(str, OPSETS))}")
         network = copy.deepcopy(subject.network).cpu().float().eval()
         self.subject = dataclasses.replace(subject, network=network)
         self.parity_crops = parity_crops
         self._faces = faces
-        self._decode_inside = decode_inside
-        self._opset = opset
+        self._options = options or GraphOptions()
 
     def manifest(self, format_name: str, precision: str, layout: str) -> Manifest:
         """What the bundle of a file says of it before there is one."""
@@ -93,7 +103,7 @@ class Workbench:
 
     def gives_points(self, format_name: str) -> bool:
         """Whether files of a format decode their heatmaps themselves; a PyTorch bundle is a network, and does not."""
-        return self._decode_inside and format_name != "torch"
+        return self._options.decode_inside and format_name != "torch"
 
     @cached_property
     def heatmaps(self) -> Float32:
@@ -110,16 +120,16 @@ class Workbench:
         """The network as ONNX in float32."""
         path = self._folder / "float.onnx"
         subject, decoder = self.subject, None
-        if self._decode_inside:
+        if self._options.decode_inside:
             decoder = InGraphDecoder(subject.decoder, subject.input_size // subject.stride, subject.stride)
-        write_onnx(subject.network, subject.input_size, path, decoder, self._opset)
+        write_onnx(subject.network, subject.input_size, path, decoder, self._options.opset)
         return path
 
     @cached_property
     def litert(self) -> Path:
         """The network as LiteRT in float32, with the converter's long names of tensors."""
         path = self._folder / "float.tflite"
-        decoder = self.subject.decoder if self._decode_inside else None
+        decoder = self.subject.decoder if self._options.decode_inside else None
         write_litert(self.subject.network, self.subject.input_size, path, decoder)
         return path
 

@@ -122,15 +122,15 @@ def export(
     ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the best and the largest of
     ``batches``.
     """
+    from slimalign.export.workbench import GraphOptions
     from slimalign.making import FacesFolder
     from slimalign.making import export as write
     from slimalign.runtimes.engine_builder import Settings
 
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
+    graph = GraphOptions(decode_inside, opset)
     engine = None if compute_capability is None else Settings(batches, compute_capability)
-    return write(
-        Path(source), formats, _path(out), faces, engine, decode_inside, opset, progress or _silent()
-    )
+    return write(Path(source), formats, _path(out), faces, graph, engine, progress or _silent())
 
 
 def evaluate(

@@ -28,7 +28,7 @@ from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import Format, check_imports, format_named
 from slimalign.export.subject import ExportSubject
-from slimalign.export.workbench import ExportFaces, Workbench
+from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
 from slimalign.exporting import ExportJob, raise_all, tell, write_bundles
 from slimalign.faces import Faces, read_split, recipe_faces
 from slimalign.pictures import draw_run
@@ -230,9 +230,8 @@ def export(
     formats: Sequence[str],
     out: Path | None,
     data: FacesFolder,
+    graph: GraphOptions,
     engine: Settings | None,
-    decode_inside: bool,
-    opset: int,
     progress: Progress,
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
@@ -241,8 +240,8 @@ def export(
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
     drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. With
-    ``decode_inside`` the files give points in place of heatmaps. With ``engine`` the engines of TensorRT bundles are
-    built too, ahead of time. Raises CheckError for those that do not hold, once all are written.
+    ``engine`` the engines of TensorRT bundles are built too, ahead of time. Raises CheckError for those that do not
+    hold, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
@@ -256,7 +255,7 @@ def export(
         )
     subject = _subject_from(source)
     faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
-    bench = Workbench(subject, _parity_crops(source, subject), faces, decode_inside, opset)
+    bench = Workbench(subject, _parity_crops(source, subject), faces, graph)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     bundles, failures = write_bundles(jobs, progress)
     if engine is not None:

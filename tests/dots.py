@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from slimalign.compress.batches import MEAN, STD
-from slimalign.compress.data.sample import Sample
+from slimalign.compress.data.sample import Sample, cut_crops
 from slimalign.compress.networks.architecture import Operation, full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.subject import ExportSubject
-from slimalign.runtimes.crop import tight_box
+from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
+from slimalign.runtimes.crop import CropRule, tight_box
 
 LANDMARKS, SIZE, PICTURE = 19, 64, 112
 RADIUS = 8
@@ -83,6 +86,14 @@ def dot_finder() -> HRSuperNet:
         state["head.heatmaps.weight"].copy_(torch.cat([weights, -weights], dim=1)[:, :, None, None])
         state["head.heatmaps.bias"].zero_()
     return network.eval()
+
+
+def dot_bench(
+    training: Sequence[Sample], validation: Sequence[Sample], options: GraphOptions | None = None
+) -> Workbench:
+    """The dot finder with faces to calibrate it on and to judge it by."""
+    crops = cut_crops(dotted_faces(3), CropRule(SIZE, 1.25))
+    return Workbench(dot_subject(), crops, ExportFaces(training, validation, "inter-ocular"), options)
 
 
 def dot_subject() -> ExportSubject:

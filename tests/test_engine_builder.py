@@ -13,14 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dots import SIZE, dot_subject, dotted_faces
+from dots import dot_bench, dotted_faces
 
-from slimalign.compress.data.sample import cut_crops
 from slimalign.export.bundle_writer import write_bundle
-from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.runtimes import engine_builder
 from slimalign.runtimes.bundle import Bundle, read_bundle
-from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.engine_builder import (
     EngineError,
     Library,
@@ -40,11 +37,7 @@ SOURCE = Path(engine_builder.__file__)
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     faces = dotted_faces(40)
-    bench = Workbench(
-        dot_subject(),
-        cut_crops(faces[:3], CropRule(SIZE, 1.25)),
-        ExportFaces(faces, faces[:20], "inter-ocular"),
-    )
+    bench = dot_bench(faces, faces[:20])
     return write_bundle(tmp_path_factory.mktemp("trt") / "dots", bench, "tensorrt-int8")
 
 

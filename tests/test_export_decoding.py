@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dots import SIZE, dot_subject, dotted_faces
+from dots import SIZE, dot_bench, dotted_faces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,7 +21,7 @@ from slimalign.export.decoding import InGraphDecoder
 from slimalign.export.formats import FORMATS
 from slimalign.export.litert_graph import read_litert_graph
 from slimalign.export.parity import PointsReport
-from slimalign.export.workbench import ExportFaces, Workbench
+from slimalign.export.workbench import GraphOptions, Workbench
 from slimalign.runtimes.aligner import Aligner, Landmarks
 from slimalign.runtimes.bundle import Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
@@ -72,7 +72,7 @@ def test_of_two_peaks_a_rounding_apart_the_higher_one_is_found(height: float) ->
 
 
 def bench(decode_inside: bool) -> Workbench:
-    return Workbench(dot_subject(), CROPS, ExportFaces(FACES, FACES[:20], "inter-ocular"), decode_inside)
+    return dot_bench(FACES, FACES[:20], GraphOptions(decode_inside))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dots import SIZE, dot_subject, dotted_face, dotted_faces
+from dots import SIZE, dot_bench, dot_subject, dotted_face, dotted_faces
 from onnx import TensorProto, helper
 
 from slimalign.benchmarks.opening import open_bundle
@@ -26,7 +26,7 @@ from slimalign.export.formats import FORMATS
 from slimalign.export.gate import Gate, GateError, GateReport, gate_report
 from slimalign.export.int8_share import litert_int8_share, onnx_int8_share
 from slimalign.export.litert_graph import read_litert_graph, short_name
-from slimalign.export.workbench import ExportFaces, Workbench
+from slimalign.export.workbench import GraphOptions, Workbench
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
@@ -40,8 +40,7 @@ TRAINING = dotted_faces(40, seed=100)
 
 
 def bench(training: Sequence[Sample] = TRAINING, validation: Sequence[Sample] = VALIDATION) -> Workbench:
-    faces = ExportFaces(training, validation, "inter-ocular")
-    return Workbench(dot_subject(), cut_crops(VALIDATION[:3], RULE), faces)
+    return dot_bench(training, validation)
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +136,12 @@ def test_the_recipe_knows_the_formats() -> None:
 @pytest.mark.parametrize("decode_inside", [False, True])
 def test_every_onnx_format_can_be_had_for_older_tensorrts(tmp_path: Path, decode_inside: bool) -> None:
     """Opset 13 is what those of JetPack 4 and 5 read."""
-    faces = ExportFaces(TRAINING, VALIDATION, "inter-ocular")
-    crops = cut_crops(VALIDATION[:3], RULE)
-    shared = Workbench(dot_subject(), crops, faces, decode_inside, opset=13)
+    shared = dot_bench(TRAINING, VALIDATION, GraphOptions(decode_inside, opset=13))
     for name in ("onnx", "onnx-fp16", "onnx-int8", "tensorrt-int8"):
         bundle = write_bundle(tmp_path / name, shared, name)
         assert [(o.domain, o.version) for o in onnx.load(str(bundle.model_path)).opset_import] == [("", 13)]
     with pytest.raises(UserError, match="opset 12: choose one of 13, 17"):
-        Workbench(dot_subject(), crops, opset=12)
+        GraphOptions(opset=12)
 
 
 def ruined() -> Workbench:

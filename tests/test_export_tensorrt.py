@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from dots import SIZE, dot_subject, dotted_faces
+from dots import SIZE, dot_bench, dotted_faces
 from onnx import TensorProto, helper, numpy_helper
 
-from slimalign.compress.data.sample import cut_crops
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.onnx_tensorrt_int8 import (
     insert_pairs,
@@ -20,9 +19,7 @@ from slimalign.export.onnx_tensorrt_int8 import (
     shared_by_concatenation,
     weight_scales,
 )
-from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 
 CHANNELS = 4
@@ -148,11 +145,7 @@ def test_the_largest_values_are_magnitudes_over_all_faces() -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     faces = dotted_faces(40)
-    bench = Workbench(
-        dot_subject(),
-        cut_crops(faces[:3], CropRule(SIZE, 1.25)),
-        ExportFaces(faces, faces[:20], "inter-ocular"),
-    )
+    bench = dot_bench(faces, faces[:20])
     return write_bundle(tmp_path_factory.mktemp("trt") / "dots", bench, "onnx-int8-tensorrt")
 
 

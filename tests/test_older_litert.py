@@ -15,7 +15,7 @@ from small_manifest import small_manifest
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_graph import shorten_names
-from slimalign.export.litert_quantised import SCHEMES, litert_ranges, write_litert_quantised
+from slimalign.export.litert_quantised import SCHEMES, Ranges, litert_ranges, write_litert_quantised
 from slimalign.runtimes.bundle import MANIFEST_NAME, read_bundle
 from slimalign.runtimes.opening import open_session
 
@@ -35,13 +35,13 @@ for folder in sys.argv[3:]:
 """
 
 
-def write_bundle_of(source: Path, scheme: str | None, ranges: object, folder: Path) -> None:
+def write_bundle_of(source: Path, scheme: str | None, ranges: Ranges | None, folder: Path) -> None:
     folder.mkdir()
     path = folder / "model.tflite"
     if scheme is None:
         shorten_names(source, path)
     else:
-        write_litert_quantised(source, scheme, ranges, path)  # type: ignore[arg-type]
+        write_litert_quantised(source, scheme, ranges, path)
         shorten_names(path, path)
     manifest = replace(small_manifest(folder, (path.name,), "litert", SIZE), layout="NHWC")
     if source.stem == "points":
