@@ -172,7 +172,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         ),
     }
 )
-"""Each format by its name, that of the runtime and, where it is not fp32, of the precision; all take any batch size."""
+"""Each format by its name, that of the runtime and, where it is not fp32, of the precision."""
 
 
 def format_named(name: str) -> Format:
