@@ -7,7 +7,7 @@ import importlib.metadata
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from slimalign.export.parity import (
     compare,
     compare_points,
 )
+from slimalign.export.rescue import RESCUE_NAME, Rescue
 from slimalign.export.workbench import Workbench
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, Manifest, file_sha256, read_bundle
 from slimalign.runtimes.errors import CheckError, UserError
@@ -44,13 +45,15 @@ def write_bundle(
     bench: Workbench,
     format_name: str,
     report: Callable[[Report], None] | None = None,
+    rescue: Rescue | None = None,
 ) -> Bundle:
     """Export the subject on ``bench`` as the bundle ``folder``; a bundle that lies there is replaced.
 
     A file in float32 counts as exported once its heatmaps and points on the bench's parity crops agree with
     PyTorch's (its points alone where it decodes them itself), one of fewer bits once it has passed the bench's gate.
-    ``report`` is told what was found. Until then the file lies in ``folder`` + ``.part``; one that does not pass ends
-    as ``.failed-parity`` or ``.failed-gate``, which the next one that does pass clears away.
+    ``report`` is told what was found. Blocks that ``rescue`` names stay in float, and the bundle keeps why. Until
+    it has passed the file lies in ``folder`` + ``.part``; one that does not ends as ``.failed-parity`` or
+    ``.failed-gate``, which the next one that does pass clears away.
 
     Raises ParityError or GateError where it does not pass, CheckError where the network finds no points and the
     format is one for devices, and UserError where the network, the faces or the place do not fit or the format's
@@ -67,7 +70,9 @@ def write_bundle(
     check = _check_of(bench, kind)
     part = _beside(folder, "part")
     try:
-        bundle = _write_files(part, bench, kind)
+        bundle = write_unjudged(part, bench, kind, rescue.float_blocks if rescue else ())
+        if rescue is not None:
+            bundle = _with_file(bundle, RESCUE_NAME, rescue.to_json())
         found = check(bundle)
         if report is not None:
             report(found)
@@ -139,16 +144,27 @@ def with_nme(bundle: Bundle, split: str, nme: float) -> Bundle:
     )
 
 
+def _with_file(bundle: Bundle, name: str, text: str) -> Bundle:
+    """``bundle`` with one more file, called ``name``."""
+    write_text(bundle.folder / name, text)
+    files = {**bundle.manifest.files, name: file_sha256(bundle.folder / name)}
+    return _with_manifest(bundle, dataclasses.replace(bundle.manifest, files=files))
+
+
 def _with_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
     write_text(bundle.folder / MANIFEST_NAME, manifest.to_json())
     return Bundle(bundle.folder, manifest)
 
 
-def _write_files(part: Path, bench: Workbench, kind: Format) -> Bundle:
-    """Write model, calibration and manifest into the folder ``part`` and read them back as a bundle."""
+def write_unjudged(part: Path, bench: Workbench, kind: Format, float_blocks: Collection[str] = ()) -> Bundle:
+    """Write model, calibration and manifest into the folder ``part`` and read them back as a bundle.
+
+    Of a quantised file ``float_blocks`` stay in float. Raises GateError where one that is to be called int8 has too
+    little in int8.
+    """
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    names = kind.write(bench, part)
+    names = kind.write(bench, part, float_blocks)
     share = _int8_share(part / names[0], kind)
     if kind.calibrated:
         write_text(part / CALIBRATION_NAME, bench.calibration.to_json())
@@ -172,7 +188,7 @@ def _int8_share(model: Path, kind: Format) -> float | None:
     share = kind.int8_share(model)
     if share < LEAST_SHARE:
         raise GateError(
-            f"{100 * share:.0f} % of its multiply-adds outside the head are in int8, at least "
+            f"{100 * share:.1f} % of its multiply-adds outside the head are in int8, at least "
             f"{100 * LEAST_SHARE:.0f} % are needed"
         )
     return share

@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from slimalign.compress.networks.architecture import Operation
 from slimalign.compress.networks.blocks import upsample
 from slimalign.compress.networks.head import HeatmapHead
-from slimalign.compress.networks.supernet import HRSuperNet, operation_key
+from slimalign.compress.networks.supernet import HRSuperNet, block_key, operation_key
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -33,35 +33,74 @@ def folded(network: nn.Module) -> nn.Module:
     return inference.float()
 
 
-class FoldedSuperNet(HRSuperNet):
-    """A copy of an HRSuperNet whose importance factors are folded into its transformations.
+class FoldedSuperNet(nn.Module):
+    """An HRSuperNet with its importance factors folded into its transformations, block by block.
 
-    Each transformation ends in a batch norm, whose scale and shift take the factor; an identity has nothing
-    to fold into, so its factor stays a multiplication by a constant. The head works level by level.
+    Each LSFF block is a module of its own, so that all it computes carries its name in the exported graph. The head
+    works level by level.
     """
 
     def __init__(self, network: HRSuperNet) -> None:
-        nn.Module.__init__(self)
-        self.architecture = network.architecture
-        for name, child in network.named_children():
-            self.add_module(name, copy.deepcopy(child))
-        widths = {level: self.architecture.widths[level] for level in self.architecture.output_levels}
-        self.add_module("head", LevelHead(network.head, widths))
-        self._scales: dict[Operation, float] = {}
-        for op, factor in zip(network.architecture.operations, network.factors.tolist(), strict=True):
-            transform = self.transforms[operation_key(op)]
-            if isinstance(transform, nn.Identity):
-                self._scales[op] = factor
-            else:
-                _scale_last_norm(transform, factor)
+        super().__init__()
+        architecture = network.architecture
+        self.stem = copy.deepcopy(network.stem)
+        self.first = block_key(1, 0)
+        self.add_module(self.first, copy.deepcopy(network.encoders[self.first]))
+        # Lists of keys, by stage: the blocks themselves are children of the network, under their own names.
+        self.stages: list[dict[int, str]] = []
+        for number, stage in enumerate(architecture.stages, start=2):
+            self.stages.append({target: block_key(number, target) for target in sorted(stage)})
+            for target, key in self.stages[-1].items():
+                self.add_module(key, FoldedBlock(network, number, target))
+        widths = {level: architecture.widths[level] for level in architecture.output_levels}
+        self.head = LevelHead(network.head, widths)
 
-    def _weighted(self, op: Operation, term: Tensor) -> Tensor:
-        # A plain number, not a tensor: LiteRT's converter keeps NHWC only through operands of four dimensions.
-        return self._scales[op] * term if op in self._scales else term
-
-    def _heatmaps(self, blocks: dict[int, Tensor]) -> Tensor:
-        heatmaps: Tensor = self.get_submodule("head")(blocks)
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4)."""
+        blocks: dict[int, Tensor] = {0: self.get_submodule(self.first)(self.stem(images))}
+        for stage in self.stages:
+            blocks = {target: self.get_submodule(key)(blocks) for target, key in stage.items()}
+        heatmaps: Tensor = self.head(blocks)
         return heatmaps
+
+
+class FoldedBlock(nn.Module):
+    """An LSFF block, equation 1, whose factors are folded into its transformations.
+
+    Each transformation ends in a batch norm, whose scale and shift take the factor; an identity has nothing
+    to fold into, so its factor stays a multiplication by a constant.
+    """
+
+    def __init__(self, network: HRSuperNet, stage: int, target: int) -> None:
+        super().__init__()
+        self._target = target
+        factors = dict(zip(network.architecture.operations, network.factors.tolist(), strict=True))
+        self._scales: dict[int, float] = {}
+        self._keys: dict[int, str] = {}
+        for source in sorted(network.architecture.stages[stage - 2][target]):
+            op = Operation(stage, target, source)
+            transform = copy.deepcopy(network.transforms[operation_key(op)])
+            if isinstance(transform, nn.Identity):
+                self._scales[source] = factors[op]
+            else:
+                _scale_last_norm(transform, factors[op])
+            self._keys[source] = operation_key(op)
+            self.add_module(operation_key(op), transform)
+        key = block_key(stage, target)
+        self.encoder = copy.deepcopy(network.encoders[key]) if key in network.encoders else nn.Identity()
+
+    def forward(self, blocks: dict[int, Tensor]) -> Tensor:
+        """The blocks of the stage before, by level, (N, C_l, H / 2^l, W / 2^l) -> this level's block."""
+        total: Tensor | None = None
+        for source, key in self._keys.items():
+            term = self.get_submodule(key)(blocks[source])
+            # A plain number, not a tensor: LiteRT's converter keeps NHWC only through operands of four dimensions.
+            term = self._scales[source] * term if source in self._scales else term
+            term = upsample(term, max(0, source - self._target))
+            total = term if total is None else total + term
+        assert total is not None
+        encoded: Tensor = self.encoder(nn.functional.relu(total))
+        return encoded
 
 
 class LevelHead(nn.Module):

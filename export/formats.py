@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.torch_files import write_network
+from slimalign.export.blocks import litert_blocks, onnx_blocks
 from slimalign.export.fold import folded
 from slimalign.export.int8_share import litert_int8_share, onnx_int8_share
 from slimalign.export.litert_graph import shorten_names
@@ -29,17 +30,20 @@ from slimalign.runtimes.opening import SessionOpener
 SLOW_FACES = 32
 """Validation faces on which a format is judged that has no quick kernels here."""
 
+Write = Callable[[Workbench, Path, Collection[str]], tuple[str, ...]]
+"""Puts the files of a network into a folder, with some blocks left in float, and returns their names."""
+
 
 @dataclass(frozen=True)
 class Format:
     """How a network becomes files.
 
-    ``write`` puts them into a folder and returns their names, the model file first; ``computed`` is the network
+    ``write`` makes them, the model file first; ``computed`` is the network
     as the file computes it, whose cost is the file's. ``kind`` is the runtime's, as in a manifest, ``layout`` that of
     input and heatmaps, ``tools`` the packages whose versions the bundle records, ``imports`` the modules that writing
-    and checking a file takes. ``calibrated`` says that the activations' ranges are those of faces; ``int8_share``
-    measures which share of the multiply-adds outside the head is in int8, ``gate_faces`` is how many validation faces
-    the file is judged on, None for all, ``opener`` what it is judged in.
+    and checking a file takes. ``blocks`` lists what can be left in float where the activations' ranges are those of
+    faces, ``int8_share`` measures which share of the multiply-adds outside the head is in int8, ``gate_faces`` is how
+    many validation faces the file is judged on, None for all, ``opener`` what it is judged in.
     """
 
     kind: str
@@ -47,9 +51,9 @@ class Format:
     layout: str
     tools: tuple[str, ...]
     imports: tuple[str, ...]
-    write: Callable[[Workbench, Path], tuple[str, ...]]
+    write: Write
     computed: Callable[[nn.Module], nn.Module]
-    calibrated: bool = False
+    blocks: Callable[[Workbench], list[str]] | None = None
     int8_share: Callable[[Path], float] | None = None
     gate_faces: int | None = None
     opener: SessionOpener = open_bundle
@@ -59,64 +63,86 @@ class Format:
         """Whether the file computes what PyTorch does, but for rounding in float32."""
         return self.precision == "fp32"
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether what it is judged in is what it is for, so that its latency here means something."""
+        return self.opener is open_bundle
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the ranges of its activations are those on faces."""
+        return self.blocks is not None
+
 
 def _itself(network: nn.Module) -> nn.Module:
     return network
 
 
-def _write_torch(bench: Workbench, folder: Path) -> tuple[str, ...]:
+def _write_torch(bench: Workbench, folder: Path, _: Collection[str]) -> tuple[str, ...]:
     return write_network(folder, bench.subject.network)
 
 
 ONNX, LITERT, BUILD_SCRIPT = "model.onnx", "model.tflite", "build_engine.py"
 
 
-def _write_onnx(bench: Workbench, folder: Path) -> tuple[str, ...]:
+def _write_onnx(bench: Workbench, folder: Path, _: Collection[str]) -> tuple[str, ...]:
     shutil.copyfile(bench.onnx, folder / ONNX)
     return (ONNX,)
 
 
-def _write_onnx_fp16(bench: Workbench, folder: Path) -> tuple[str, ...]:
+def _write_onnx_fp16(bench: Workbench, folder: Path, _: Collection[str]) -> tuple[str, ...]:
     write_onnx_fp16(bench.onnx, folder / ONNX)
     return (ONNX,)
 
 
-def _write_onnx_int8(bench: Workbench, folder: Path) -> tuple[str, ...]:
-    write_onnx_int8(bench.onnx, bench.calibration_inputs("NCHW"), folder / ONNX)
+def _write_onnx_int8(bench: Workbench, folder: Path, float_blocks: Collection[str]) -> tuple[str, ...]:
+    inputs = bench.calibration_inputs("NCHW")
+    write_onnx_int8(bench.onnx_optimised, inputs, folder / ONNX, bench.onnx_ranges, float_blocks)
     return (ONNX,)
 
 
-def _write_onnx_int8_tensorrt(bench: Workbench, folder: Path) -> tuple[str, ...]:
-    write_onnx_int8_tensorrt(bench.onnx, bench.calibration_inputs("NCHW"), folder / ONNX)
+def _write_onnx_int8_tensorrt(
+    bench: Workbench, folder: Path, float_blocks: Collection[str]
+) -> tuple[str, ...]:
+    write_onnx_int8_tensorrt(bench.onnx_optimised, bench.onnx_largest, folder / ONNX, float_blocks)
     return (ONNX,)
 
 
-def _write_litert(bench: Workbench, folder: Path) -> tuple[str, ...]:
+def _write_litert(bench: Workbench, folder: Path, _: Collection[str]) -> tuple[str, ...]:
     shorten_names(bench.litert, folder / LITERT)
     return (LITERT,)
 
 
-def _write_litert_quantised(scheme: str, calibrated: bool, bench: Workbench, folder: Path) -> tuple[str, ...]:
+def _write_litert_quantised(
+    scheme: str, calibrated: bool, bench: Workbench, folder: Path, float_blocks: Collection[str]
+) -> tuple[str, ...]:
     path = folder / LITERT
-    write_litert_quantised(bench.litert, scheme, bench.litert_ranges if calibrated else None, path)
+    ranges = bench.litert_ranges if calibrated else None
+    write_litert_quantised(bench.litert, scheme, ranges, path, float_blocks)
     shorten_names(path, path)
     return (LITERT,)
 
 
-def _onnx(
-    precision: str, write: Callable[[Workbench, Path], tuple[str, ...]], calibrated: bool = False
-) -> Format:
+def _onnx(precision: str, write: Write, calibrated: bool = False) -> Format:
     tools = ("torch", "onnx") if precision == "fp32" else ("torch", "onnx", "onnxruntime")
-    share = onnx_int8_share if calibrated else None
+    blocks, share = (_onnx_blocks, onnx_int8_share) if calibrated else (None, None)
     imports = ("onnx", "onnxscript", "onnxruntime")
-    return Format("onnx", precision, "NCHW", tools, imports, write, folded, calibrated, share)
+    return Format("onnx", precision, "NCHW", tools, imports, write, folded, blocks, share)
+
+
+def _onnx_blocks(bench: Workbench) -> list[str]:
+    return onnx_blocks(bench.onnx_optimised)
+
+
+def _litert_blocks(bench: Workbench) -> list[str]:
+    return litert_blocks(bench.litert)
 
 
 def _tensorrt(onnx: Format, precision: str) -> Format:
     """The ONNX file with what builds its engine on a device; it is judged in ONNX Runtime, by the same arithmetic."""
 
-    def write(bench: Workbench, folder: Path) -> tuple[str, ...]:
-        names = onnx.write(bench, folder)
+    def write(bench: Workbench, folder: Path, float_blocks: Collection[str]) -> tuple[str, ...]:
+        names = onnx.write(bench, folder, float_blocks)
         shutil.copyfile(str(engine_builder.__file__), folder / BUILD_SCRIPT)
         return (*names, BUILD_SCRIPT)
 
@@ -138,7 +164,7 @@ def _litert_quantised(
         tools=(*plain.tools, "ai-edge-quantizer"),
         imports=(*plain.imports, "ai_edge_quantizer"),
         write=partial(_write_litert_quantised, precision, calibrated),
-        calibrated=calibrated,
+        blocks=_litert_blocks if calibrated else None,
         int8_share=litert_int8_share if int8 else None,
         gate_faces=gate_faces,
     )

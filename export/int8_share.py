@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slimalign.export.litert_graph import builtin_code
+from slimalign.export.litert_graph import litert_convolutions
 
 LEAST_SHARE = 0.9
 """A file with less is not called int8."""
@@ -65,21 +65,12 @@ def _onnx_weights(name: str, makers: dict[str, Any], constants: dict[str, Any]) 
 def litert_int8_share(path: Path) -> float:
     """The share, from 0 to 1, in a .tflite file."""
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model(path)
-    kinds = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
     works = []
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            if builtin_code(model.operatorCodes[operator.opcodeIndex]) not in kinds:
-                continue
-            taken, weights = (graph.tensors[index] for index in operator.inputs[:2])
-            given = graph.tensors[operator.outputs[0]]
-            if HEAD not in given.name.decode():
-                macs = prod(int(size) for size in (*given.shape[1:3], *weights.shape))
-                int8 = {taken.type, weights.type} == {schema.TensorType.INT8}
-                works.append(ConvWork(macs, int8))
+    for (taken, weights), made in litert_convolutions(path):
+        if HEAD not in made.name.decode():
+            macs = prod(int(size) for size in (*made.shape[1:3], *weights.shape))
+            works.append(ConvWork(macs, {taken.type, weights.type} == {schema.TensorType.INT8}))
     return _share(works)
 
 

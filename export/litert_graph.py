@@ -54,6 +54,24 @@ def read_litert_graph(path: Path) -> LiteRtGraph:
     return LiteRtGraph(Counter(kinds), half_pixel)
 
 
+def litert_convolutions(path: Path) -> list[tuple[tuple[Any, Any], Any]]:
+    """Of every convolution in the .tflite file: the tensors that it takes, input and weights, and the one it makes."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(path)
+    kinds = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
+    return [
+        (
+            (graph.tensors[operator.inputs[0]], graph.tensors[operator.inputs[1]]),
+            graph.tensors[operator.outputs[0]],
+        )
+        for graph in model.subgraphs
+        for operator in graph.operators
+        if builtin_code(model.operatorCodes[operator.opcodeIndex]) in kinds
+    ]
+
+
 def builtin_code(entry: Any) -> int:
     """The operation of an entry of the model's operator codes; codes up to 127 lie in the older of two fields."""
     return int(max(entry.builtinCode, entry.deprecatedBuiltinCode))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from slimalign.export.blocks import litert_block_pattern
 
 Float32 = NDArray[np.float32]
 Ranges = Mapping[str, Any]
@@ -69,18 +71,18 @@ DECODER = "InGraphDecoder"
 """In the converter's names of the decoder's tensors."""
 
 
-def _recipe_for(source: Path, scheme: str) -> Recipe:
-    """The recipe of ``scheme`` for the model ``source``; a decoder in it computes and answers in float32."""
+def _recipe_for(source: Path, scheme: str, float_blocks: Collection[str] = ()) -> Recipe:
+    """The recipe of ``scheme`` for the model ``source``; ``float_blocks`` and a decoder in it compute in float32."""
     from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
 
-    recipe = SCHEMES[scheme]()
-    if DECODER.encode() not in source.read_bytes():
-        return recipe
     whole = recipe_manager.RecipeManager()
-    whole.load_quantization_recipe(recipe)
+    whole.load_quantization_recipe(SCHEMES[scheme]())
+    left = [litert_block_pattern(block) for block in float_blocks]
+    if DECODER.encode() in source.read_bytes():
+        # What gives the outputs goes by their names.
+        left += [f".*{DECODER}.*", ".*output.*"]
     operations = qtyping.TFLOperationName
-    # What gives the outputs goes by their names.
-    for names in (f".*{DECODER}.*", ".*output.*"):
+    for names in left:
         for operation in (operations.ALL_SUPPORTED, operations.OUTPUT):
             whole.add_quantization_config(
                 names, operation, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE
@@ -111,12 +113,17 @@ def litert_ranges(source: Path, inputs: Float32) -> Ranges:
     return ranges
 
 
-def write_litert_quantised(source: Path, scheme: str, ranges: Ranges | None, path: Path) -> None:
-    """Write the float32 model ``source`` by ``scheme``, a name of SCHEMES; ``ranges`` is needed by the static ones."""
+def write_litert_quantised(
+    source: Path, scheme: str, ranges: Ranges | None, path: Path, float_blocks: Collection[str] = ()
+) -> None:
+    """Write the float32 model ``source`` by ``scheme``, a name of SCHEMES; ``ranges`` is needed by the static ones.
+
+    Blocks named in ``float_blocks`` stay in float32.
+    """
     from ai_edge_quantizer import quantizer
 
     with _quiet():
-        result = quantizer.Quantizer(str(source), _recipe_for(source, scheme)).quantize(ranges)
+        result = quantizer.Quantizer(str(source), _recipe_for(source, scheme, float_blocks)).quantize(ranges)
         result.export_model(str(path), overwrite=True)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.export.blocks import onnx_block
 from slimalign.export.onnx_file import in_order, save_onnx
 from slimalign.export.onnx_from_torch import INPUT
 
@@ -64,8 +64,21 @@ def _in_float16(model: Any) -> Any:
         return in_order(convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
 
 
-def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
-    """Write the float32 model ``source`` with int8 arithmetic, its ranges those on ``inputs`` (N, 3, S, S).
+def optimised_onnx(source: Path, path: Path) -> None:
+    """Write the float32 model ``source`` as both int8 schemes start from it: constants folded, shapes told."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with _quiet():
+        quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+
+
+def write_onnx_int8(
+    source: Path, inputs: Float32, path: Path, ranges: Path, float_blocks: Collection[str] = ()
+) -> None:
+    """Write the optimised model ``source`` with int8 arithmetic, its ranges those on ``inputs`` (N, 3, S, S).
+
+    The ranges are kept in the file ``ranges``, and taken from there where it is. Blocks named in ``float_blocks`` stay
+    in float32.
 
     ONNX Runtime's scheme: unsigned asymmetric activations and signed weights for each output channel, which its
     kernels for x86 multiply in one instruction; with signed activations they take twice as long. Everything is
@@ -73,7 +86,6 @@ def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Faces(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -83,25 +95,21 @@ def write_onnx_int8(source: Path, inputs: Float32, path: Path) -> None:
             face = next(self._faces, None)
             return None if face is None else {INPUT: face[None]}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        optimised = Path(folder) / "model.onnx"
-        quant_pre_process(str(source), str(optimised), skip_symbolic_shape=True)
+    graph = onnx.load(str(source)).graph
+    left = [node.name for node in graph.node if DECODER in node.name or onnx_block(node.name) in float_blocks]
+    with _quiet():
         quantize_static(
-            str(optimised),
+            str(source),
             str(path),
             Faces(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=decoder_nodes(onnx.load(str(optimised)).graph),
+            nodes_to_exclude=left,
+            calibration_cache_path=ranges,
         )
     save_onnx(onnx.load(str(path)), path)
-
-
-def decoder_nodes(graph: Any) -> list[str]:
-    """The names of the nodes of ``graph`` that decode its heatmaps."""
-    return [node.name for node in graph.node if DECODER in node.name]
 
 
 @contextmanager

@@ -8,8 +8,7 @@ around a concatenation share a scale. The head stays in float.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.export.blocks import onnx_block
 from slimalign.export.int8_share import HEAD
 from slimalign.export.onnx_file import save_onnx
 from slimalign.export.onnx_from_torch import INPUT
@@ -42,28 +42,40 @@ class Places:
         self.readers.setdefault(node.input[place], []).append((node, place))
 
 
-def write_onnx_int8_tensorrt(source: Path, inputs: Float32, path: Path) -> None:
-    """Write the float32 model ``source`` with Q and DQ, their ranges those on ``inputs`` (N, 3, S, S)."""
+def calibrated_largest(source: Path, inputs: Float32) -> dict[str, float]:
+    """The largest magnitude over ``inputs`` (N, 3, S, S) of each tensor of ``source`` that may be quantised."""
     import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "model.onnx"
-        quant_pre_process(str(source), str(optimised), skip_symbolic_shape=True)
-        model = onnx.load(str(optimised))
-    places = quantised_places(model.graph)
-    largest = largest_values(model, list(places.readers), inputs)
-    insert_pairs(model.graph, places, shared_by_concatenation(model.graph, largest))
+    model = onnx.load(str(source))
+    return largest_values(model, list(quantised_places(model.graph).readers), inputs)
+
+
+def write_onnx_int8_tensorrt(
+    source: Path, largest: Mapping[str, float], path: Path, float_blocks: Collection[str] = ()
+) -> None:
+    """Write the optimised model ``source`` with Q and DQ; ``largest`` is what ``calibrated_largest`` gives.
+
+    Blocks named in ``float_blocks`` stay in float32.
+    """
+    import onnx
+
+    model = onnx.load(str(source))
+    places = quantised_places(model.graph, float_blocks)
+    taken = {name: largest[name] for name in places.readers}
+    insert_pairs(model.graph, places, shared_by_concatenation(model.graph, taken))
     save_onnx(model, path)
 
 
-def quantised_places(graph: Any) -> Places:
-    """Where pairs go in the ONNX ``graph``: at convolutions and at the other branch of their additions."""
+def quantised_places(graph: Any, float_blocks: Collection[str] = ()) -> Places:
+    """Where pairs go in the ONNX ``graph``: at convolutions and at the other branch of their additions.
+
+    There are none in the head and in ``float_blocks``.
+    """
     constants = {tensor.name for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
     places = Places()
     for node in graph.node:
-        if HEAD in node.name:
+        if HEAD in node.name or onnx_block(node.name) in float_blocks:
             continue
         if node.op_type == "Conv":
             places.read(node, 0)

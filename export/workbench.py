@@ -22,6 +22,8 @@ from slimalign.export.gate import Gate
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_quantised import Ranges, litert_ranges
 from slimalign.export.onnx_from_torch import OPSET, OPSETS, write_onnx
+from slimalign.export.onnx_quantised import optimised_onnx
+from slimalign.export.onnx_tensorrt_int8 import calibrated_largest
 from slimalign.export.parity import ties, torch_heatmaps
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.bundle import Manifest
@@ -124,6 +126,23 @@ class Workbench:
             decoder = InGraphDecoder(subject.decoder, subject.input_size // subject.stride, subject.stride)
         write_onnx(subject.network, subject.input_size, path, decoder, self._options.opset)
         return path
+
+    @cached_property
+    def onnx_optimised(self) -> Path:
+        """The ONNX file from which both int8 schemes start."""
+        path = self._folder / "optimised.onnx"
+        optimised_onnx(self.onnx, path)
+        return path
+
+    @cached_property
+    def onnx_largest(self) -> dict[str, float]:
+        """The largest magnitude on the calibration faces of each tensor that TensorRT's scheme may quantise."""
+        return calibrated_largest(self.onnx_optimised, self.calibration_inputs("NCHW"))
+
+    @property
+    def onnx_ranges(self) -> Path:
+        """Where ONNX Runtime's scheme keeps the ranges of tensors on the calibration faces."""
+        return self._folder / "ranges.json"
 
     @cached_property
     def litert(self) -> Path:

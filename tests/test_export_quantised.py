@@ -349,7 +349,7 @@ def test_a_file_with_little_int8_is_not_called_so(tmp_path: Path, monkeypatch: p
     """A quantiser that leaves everything in float, as one whose version has changed might."""
     formats = sys.modules["slimalign.export.formats"]
     monkeypatch.setattr(
-        formats, "write_onnx_int8", lambda source, inputs, path: path.write_bytes(source.read_bytes())
+        formats, "write_onnx_int8", lambda source, inputs, path, *rest: path.write_bytes(source.read_bytes())
     )
     with pytest.raises(
         GateError, match="0 % of its multiply-adds outside the head are in int8, at least 90 %"

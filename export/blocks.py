@@ -1,0 +1,54 @@
+"""The blocks of an exported network, by the names of its nodes: an LSFF block of a student, or another module that the
+network itself calls. What they are for: leaving one of them in float.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from slimalign.export.litert_graph import MODULE, litert_convolutions
+
+NETWORK = "network"
+"""The network's name in a graph that decodes its heatmaps."""
+
+
+def onnx_block(name: str) -> str | None:
+    """The block of the ONNX node called ``name``, as ``s5_l2`` of ``/s5_l2/s5_t2_f0/s5_t2_f0.0/Conv``.
+
+    None for a node that is in no module.
+    """
+    modules = name.split("/")[1:-1]
+    return _first(modules)
+
+
+def litert_block(name: str) -> str | None:
+    """The block of the operation that makes the tensor of the converter's ``name``; None where it is in no module."""
+    # Behind it stand the places of constants that it shares with others.
+    own = name.split(";")[0]
+    return _first([found[1] for part in own.split("/") if (found := MODULE.search(part))][1:])
+
+
+def _first(modules: list[str]) -> str | None:
+    inner = modules[1:] if modules[:1] == [NETWORK] else modules
+    return inner[0] if inner else None
+
+
+def litert_block_pattern(block: str) -> str:
+    """What the converter's names of the tensors of ``block``, and no others, match."""
+    # Before it come the wrapper that lays out input and output, and what it wraps.
+    return rf"^[^;/]*/[^;/]*(/[^;/]*_{NETWORK})?/[^;/]*\.[A-Z]\w*?_{re.escape(block)}([;/]|$)"
+
+
+def onnx_blocks(path: Path) -> list[str]:
+    """The blocks of the ONNX file at ``path`` that convolve, in the order in which they compute."""
+    import onnx
+
+    found = [onnx_block(node.name) for node in onnx.load(str(path)).graph.node if node.op_type == "Conv"]
+    return list(dict.fromkeys(block for block in found if block is not None))
+
+
+def litert_blocks(path: Path) -> list[str]:
+    """The same of the .tflite file at ``path``, whose tensors still have the converter's names."""
+    found = [litert_block(made.name.decode()) for _, made in litert_convolutions(path)]
+    return list(dict.fromkeys(block for block in found if block is not None))

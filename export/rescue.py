@@ -1,0 +1,54 @@
+"""What an int8 file that failed the gate was rescued by, as its bundle keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+RESCUE_NAME = "rescue.json"
+
+
+@dataclass(frozen=True)
+class LatencyCost:
+    """Median latencies at batch 1 on one thread of the rescued file and of the one all in int8, in one sweep."""
+
+    p50_ms: float
+    all_int8_p50_ms: float
+    runtime: str
+    protocol: str
+    cpu: str
+
+    @property
+    def ratio(self) -> float:
+        """By which factor the rescued file is slower."""
+        return self.p50_ms / self.all_int8_p50_ms
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """The blocks that a file keeps in float32, and why these.
+
+    NMEs are in percent, on the gate's faces: ``network_nme`` is PyTorch's, ``all_int8_nme`` that of the file that
+    failed, ``alone`` that of a file with only this block in float; blocks without which too little would be in int8 are
+    not among them. ``latency`` is None for files that run on other devices.
+    """
+
+    network_nme: float
+    all_int8_nme: float
+    alone: Mapping[str, float]
+    float_blocks: tuple[str, ...]
+    latency: LatencyCost | None = None
+
+    @property
+    def told(self) -> str:
+        """The outcome as people read it."""
+        worst = ", ".join(f"{block} ({self.alone[block]:.3f} % with it alone)" for block in self.float_blocks)
+        cost = ""
+        if self.latency is not None:
+            cost = f"; p50 {self.latency.p50_ms:.2f} ms against {self.latency.all_int8_p50_ms:.2f} ms all in int8"
+        return f"in float stay {worst}; all in int8 its NME is {self.all_int8_nme:.3f} %{cost}"
+
+    def to_json(self) -> str:
+        """The text of ``rescue.json``."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
