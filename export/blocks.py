@@ -24,9 +24,10 @@ def onnx_block(name: str) -> str | None:
 
 def litert_block(name: str) -> str | None:
     """The block of the operation that makes the tensor of the converter's ``name``; None where it is in no module."""
-    # Behind it stand the places of constants that it shares with others.
-    own = name.split(";")[0]
-    return _first([found[1] for part in own.split("/") if (found := MODULE.search(part))][1:])
+    # Before it stand what was fused into it, which may be another block's, and places of constants that they share.
+    own = [part for part in name.split(";") if "/" in part][-1:]
+    modules = [found[1] for part in "".join(own).split("/") if (found := MODULE.search(part))]
+    return _first(modules[1:])
 
 
 def _first(modules: list[str]) -> str | None:
@@ -36,8 +37,9 @@ def _first(modules: list[str]) -> str | None:
 
 def litert_block_pattern(block: str) -> str:
     """What the converter's names of the tensors of ``block``, and no others, match."""
-    # Before it come the wrapper that lays out input and output, and what it wraps.
-    return rf"^[^;/]*/[^;/]*(/[^;/]*_{NETWORK})?/[^;/]*\.[A-Z]\w*?_{re.escape(block)}([;/]|$)"
+    # In front of it are the wrapper that lays out input and output, and what it wraps; behind it numbers of outputs.
+    within = rf"[^;/]*/[^;/]*(/[^;/]*_{NETWORK})?/[^;/]*\.[A-Z][^_;/]*_{re.escape(block)}"
+    return rf"(^|;){within}(/[^;]*)?(;\d*)*$"
 
 
 def onnx_blocks(path: Path) -> list[str]:

@@ -83,7 +83,7 @@ class FoldedBlock(nn.Module):
             if isinstance(transform, nn.Identity):
                 self._scales[source] = factors[op]
             else:
-                _scale_last_norm(transform, factors[op])
+                scale_last_norm(transform, factors[op])
             self._keys[source] = operation_key(op)
             self.add_module(operation_key(op), transform)
         key = block_key(stage, target)
@@ -138,7 +138,8 @@ class LevelHead(nn.Module):
 
 
 @torch.no_grad()
-def _scale_last_norm(transform: nn.Module, factor: float) -> None:
+def scale_last_norm(transform: nn.Module, factor: float) -> None:
+    """Multiply what ``transform`` gives by ``factor``."""
     assert isinstance(transform, nn.Sequential)
     norm = transform[-1]
     assert isinstance(norm, nn.BatchNorm2d)
@@ -148,12 +149,21 @@ def _scale_last_norm(transform: nn.Module, factor: float) -> None:
 
 def _fold_batch_norms(network: nn.Module) -> None:
     """Fuse every batch norm that directly follows a convolution; one elsewhere is left to the exporter."""
-    for module in list(network.modules()):
+    for parent, conv, norm in norms_after_convolutions(network):
+        setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
+        parent.add_module(norm, nn.Identity())
+
+
+def norms_after_convolutions(network: nn.Module) -> list[tuple[nn.Module, str, str]]:
+    """Every batch norm that directly follows a convolution: their parent, the convolution's name and the norm's."""
+    found: list[tuple[nn.Module, str, str]] = []
+    for module in network.modules():
         if isinstance(module, nn.Sequential):
-            for place in range(1, len(module)):
-                conv, norm = module[place - 1], module[place]
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module[place - 1], module[place] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-        elif isinstance(module, HeatmapHead) and isinstance(module.norm, nn.BatchNorm2d):
-            module.hidden = fuse_conv_bn_eval(module.hidden, module.norm)
-            module.add_module("norm", nn.Identity())
+            found += [(module, str(place - 1), str(place)) for place in range(1, len(module))]
+        elif isinstance(module, HeatmapHead):
+            found.append((module, "hidden", "norm"))
+    return [
+        (parent, conv, norm)
+        for parent, conv, norm in found
+        if isinstance(getattr(parent, conv), nn.Conv2d) and isinstance(getattr(parent, norm), nn.BatchNorm2d)
+    ]

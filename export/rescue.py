@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 RESCUE_NAME = "rescue.json"
 
@@ -26,23 +26,39 @@ class LatencyCost:
 
 
 @dataclass(frozen=True)
+class Training:
+    """The quantisation-aware training that a file's network went through."""
+
+    epochs: int
+    batch: int
+    peak_learning_rate: float
+    seed: int
+    faces: int
+
+
+@dataclass(frozen=True)
 class Rescue:
-    """The blocks that a file keeps in float32, and why these.
+    """The blocks that a file keeps in float32 and why these, or the training that its network went through.
 
     NMEs are in percent, on the gate's faces: ``network_nme`` is PyTorch's, ``all_int8_nme`` that of the file that
     failed, ``alone`` that of a file with only this block in float; blocks without which too little would be in int8 are
-    not among them. ``latency`` is None for files that run on other devices.
+    not among them. ``latency`` is what the blocks cost, None for files that run on other devices.
     """
 
     network_nme: float
     all_int8_nme: float
-    alone: Mapping[str, float]
-    float_blocks: tuple[str, ...]
+    alone: Mapping[str, float] = field(default_factory=dict)
+    float_blocks: tuple[str, ...] = ()
     latency: LatencyCost | None = None
+    training: Training | None = None
 
     @property
     def told(self) -> str:
         """The outcome as people read it."""
+        if self.training is not None:
+            return (
+                f"after quantisation-aware training; before it the NME in int8 was {self.all_int8_nme:.3f} %"
+            )
         worst = ", ".join(f"{block} ({self.alone[block]:.3f} % with it alone)" for block in self.float_blocks)
         cost = ""
         if self.latency is not None:

@@ -72,6 +72,12 @@ def worst_blocks(judge: Judge, alone: Mapping[str, float], all_int8_nme: float) 
     raise GateError(f"with {', '.join(kept) or 'any one block'} in float it does not pass either")
 
 
+def all_int8_report(bench: Workbench, format_name: str) -> GateReport:
+    """What the gate finds of the subject's file all in int8."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _judged(bench, format_named(format_name), Path(folder), ())
+
+
 def _written(bench: Workbench, kind: Format, folder: Path, blocks: tuple[str, ...]) -> Bundle:
     return write_unjudged(folder / f"with-{len(blocks)}", bench, kind, blocks)
 

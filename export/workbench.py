@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from slimalign.compress.batches import MEAN, STD
 from slimalign.compress.data.sample import Sample
@@ -65,7 +66,7 @@ class Workbench:
     """One subject with its float32 files, its calibration and its gate.
 
     ``parity_crops`` (N, S, S, 3) uint8 RGB are faces on which float32 files are compared with PyTorch, ``faces`` what
-    files of fewer bits need.
+    files of fewer bits need; ``gate`` judges them where it is not to be the subject's own.
     """
 
     def __init__(
@@ -74,12 +75,19 @@ class Workbench:
         parity_crops: Image,
         faces: ExportFaces | None = None,
         options: GraphOptions | None = None,
+        gate: Gate | None = None,
     ) -> None:
         network = copy.deepcopy(subject.network).cpu().float().eval()
         self.subject = dataclasses.replace(subject, network=network)
         self.parity_crops = parity_crops
         self._faces = faces
         self._options = options or GraphOptions()
+        self._given_gate = gate
+
+    def with_network(self, network: nn.Module) -> Workbench:
+        """A bench for ``network`` in the subject's place, whose files are judged against the subject's."""
+        subject = dataclasses.replace(self.subject, network=network)
+        return Workbench(subject, self.parity_crops, self._faces, self._options, self.gate)
 
     def manifest(self, format_name: str, precision: str, layout: str) -> Manifest:
         """What the bundle of a file says of it before there is one."""
@@ -156,12 +164,14 @@ class Workbench:
     def calibration(self) -> CalibrationSet:
         """The faces that all quantised files of the subject are calibrated on."""
         rule = CropRule(self.subject.input_size, self.subject.box_scale)
-        return calibration_set(self._given_faces.training, rule)
+        return calibration_set(self.faces.training, rule)
 
     @cached_property
     def gate(self) -> Gate:
         """The judge of files of fewer bits."""
-        return Gate(self.subject, self._given_faces.validation, self._given_faces.normaliser)
+        if self._given_gate is not None:
+            return self._given_gate
+        return Gate(self.subject, self.faces.validation, self.faces.normaliser)
 
     def calibration_inputs(self, layout: str) -> Float32:
         """The calibration faces as the network takes them: (N, 3, S, S) for NCHW, (N, S, S, 3) for NHWC."""
@@ -179,7 +189,8 @@ class Workbench:
         return folder
 
     @property
-    def _given_faces(self) -> ExportFaces:
+    def faces(self) -> ExportFaces:
+        """The faces that were given; raises UserError where there are none."""
         if self._faces is None:
             raise UserError(
                 f"bundle '{self.subject.name}': files of fewer bits are calibrated and judged on faces; give them with "

@@ -111,6 +111,8 @@ def export(
     opset: int = 17,
     compute_capability: str | None = None,
     batches: tuple[int, int, int] = (1, 1, 8),
+    rescue: bool = False,
+    qat: bool = False,
     progress: Progress | None = None,
 ) -> list[Bundle]:
     """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
@@ -120,9 +122,11 @@ def export(
     ``decode_inside`` the files give points and scores in place of heatmaps; ``opset`` is that of ONNX files, 13
     or 17. With a ``compute_capability``, as in
     ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the best and the largest of
-    ``batches``.
+    ``batches``. Of an int8 file that does not pass the gate ``rescue`` keeps the worst blocks in float, and ``qat``
+    trains its network for int8 where that is not asked for or does not do.
     """
     from slimalign.export.workbench import GraphOptions
+    from slimalign.exporting import RescueBy
     from slimalign.making import FacesFolder
     from slimalign.making import export as write
     from slimalign.runtimes.engine_builder import Settings
@@ -130,7 +134,8 @@ def export(
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
     graph = GraphOptions(decode_inside, opset)
     engine = None if compute_capability is None else Settings(batches, compute_capability)
-    return write(Path(source), formats, _path(out), faces, graph, engine, progress or _silent())
+    by = RescueBy(rescue, qat)
+    return write(Path(source), formats, _path(out), faces, graph, engine, by, progress or _silent())
 
 
 def evaluate(

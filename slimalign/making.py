@@ -29,7 +29,7 @@ from slimalign.export.calibration import check_enough
 from slimalign.export.formats import Format, check_imports, format_named
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
-from slimalign.exporting import ExportJob, raise_all, tell, write_bundles
+from slimalign.exporting import ExportJob, RescueBy, Rescuer, raise_all, tell, write_bundles
 from slimalign.faces import Faces, read_split, recipe_faces
 from slimalign.pictures import draw_run
 from slimalign.run_folder import (
@@ -232,6 +232,7 @@ def export(
     data: FacesFolder,
     graph: GraphOptions,
     engine: Settings | None,
+    rescue: RescueBy,
     progress: Progress,
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
@@ -239,9 +240,9 @@ def export(
     ``out`` is ``exported``/<name of the source's folder> by default.
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
-    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. With
-    ``engine`` the engines of TensorRT bundles are built too, ahead of time. Raises CheckError for those that do not
-    hold, once all are written.
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``, and
+    rescued as ``rescue`` says. With ``engine`` the engines of TensorRT bundles are built too, ahead of time. Raises
+    CheckError for those that do not hold, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
@@ -257,7 +258,9 @@ def export(
     faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
     bench = Workbench(subject, _parity_crops(source, subject), faces, graph)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
-    bundles, failures = write_bundles(jobs, progress)
+    bundles, failures = write_bundles(
+        jobs, progress, Rescuer(bench, out / f"{subject.name}-qat", rescue, progress)
+    )
     if engine is not None:
         failures += _build_engines([b for b in bundles if b.manifest.format == "tensorrt"], engine, progress)
     raise_all(failures)

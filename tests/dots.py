@@ -59,12 +59,11 @@ def dotted_faces(count: int, seed: int = 0) -> list[Sample]:
     return [dotted_face(seed + number, ("odd" if number % 2 else "even",)) for number in range(count)]
 
 
-def dot_finder() -> HRSuperNet:
+def dot_finder(stage_count: int = 3, encoders: int = 1) -> HRSuperNet:
     """Heatmap k is the blurred picture's brightness in the direction of colour k, each channel in two parts."""
-    full = full_architecture(LANDMARKS, SIZE, 6, (6, 8), stage_count=3, encoders=1)
-    network = HRSuperNet(
-        full.keeping([Operation(2, 0, 0), Operation(3, 0, 0)]).model_copy(update={"head_width": 6})
-    )
+    full = full_architecture(LANDMARKS, SIZE, 6, (6, 8), stage_count=stage_count, encoders=encoders)
+    kept = full.keeping([Operation(stage, 0, 0) for stage in range(2, stage_count + 1)])
+    network = HRSuperNet(kept.model_copy(update={"head_width": 6}))
     state = network.state_dict()
     with torch.no_grad():
         for name, module in network.named_modules():
@@ -88,14 +87,35 @@ def dot_finder() -> HRSuperNet:
     return network.eval()
 
 
+OFFSET = 100.0
+
+
+def hurt_dot_finder(block: str) -> HRSuperNet:
+    """The same function, but between the two encoders of ``block`` all lies ``OFFSET`` too high: int8 has no steps left
+    there for what tells colours apart.
+    """
+    network = dot_finder(stage_count=7, encoders=2)
+    state = network.state_dict()
+    for encoder in (0, 1):
+        # Weights so large that their biases have room in int32.
+        state[f"encoders.{block}.{encoder}.body.0.weight"] *= 1e3
+        state[f"encoders.{block}.{encoder}.body.3.weight"] *= 10
+    state[f"encoders.{block}.0.body.4.bias"] += OFFSET
+    state[f"encoders.{block}.1.body.4.bias"] -= OFFSET
+    return network
+
+
 def dot_bench(
-    training: Sequence[Sample], validation: Sequence[Sample], options: GraphOptions | None = None
+    training: Sequence[Sample],
+    validation: Sequence[Sample],
+    options: GraphOptions | None = None,
+    network: HRSuperNet | None = None,
 ) -> Workbench:
     """The dot finder with faces to calibrate it on and to judge it by."""
     crops = cut_crops(dotted_faces(3), CropRule(SIZE, 1.25))
-    return Workbench(dot_subject(), crops, ExportFaces(training, validation, "inter-ocular"), options)
+    return Workbench(dot_subject(network), crops, ExportFaces(training, validation, "inter-ocular"), options)
 
 
-def dot_subject() -> ExportSubject:
+def dot_subject(network: HRSuperNet | None = None) -> ExportSubject:
     """The dot finder as it is exported."""
-    return ExportSubject("dots", dot_finder(), SIZE, 1.25, "aflw-19", "local-softmax", 4)
+    return ExportSubject("dots", network or dot_finder(), SIZE, 1.25, "aflw-19", "local-softmax", 4)

@@ -154,6 +154,12 @@ def export(
         typer.Option(help="Build TensorRT engines ahead of time for GPUs of this one, as in 8.6."),
     ] = None,
     batches: Annotated[str, typer.Option(help="Least, best and largest batch of those engines.")] = "1,1,8",
+    rescue: Annotated[
+        bool, typer.Option("--rescue", help="Of int8 files that fail keep the worst blocks in float.")
+    ] = False,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Train the network for int8 where files fail, after --rescue.")
+    ] = False,
     out: Annotated[
         Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
     ] = None,
@@ -182,6 +188,8 @@ def export(
             opset=opset,
             compute_capability=compute_capability,
             batches=_batches(batches),
+            rescue=rescue,
+            qat=qat,
             progress=progress,
         )
     if as_json:
