@@ -62,6 +62,12 @@ def on_image(kind: str, dtype: str = "FLOAT32", inputs: int = 1, **options: Any)
     return litert_file(kind, [computed(dtype)] * inputs, [computed(dtype)], version, **options)
 
 
+def addition(share: float) -> bytes:
+    """In int8, one input's scale a ``share`` of the other's and the sum's."""
+    taken = [computed("INT8", scale=0.1), computed("INT8", scale=0.1 * share)]
+    return litert_file("ADD", taken, [computed("INT8", scale=0.1)], 2)
+
+
 @dataclass(frozen=True)
 class Row:
     """A file with one fault, the rule that finds it, and its operator or tensor."""
@@ -84,6 +90,7 @@ ROWS = [
     Row("plain-kernel", "RELU -> out0", on_image("RELU", "INT8")),
     Row("plain-kernel", "RELU_0_TO_1 -> out0", on_image("RELU_0_TO_1")),
     Row("plain-kernel", "CEIL -> out0", on_image("CEIL"), PHONE),
+    Row("uneven-addition", "ADD -> out0", addition(1e-4)),
     Row("int16", "CONV_2D -> out0", convolution("INT16")),
     Row("dynamic-range", "CONV_2D -> out0", convolution("FLOAT32")),
     Row("int8-channels", "CONV_2D -> out0", convolution(channels=12)),
@@ -99,7 +106,7 @@ FAULTLESS = {
     "int8 resize": resize(dtype="INT8"),
     "concatenation": concatenation(),
     "relu": on_image("RELU"),
-    "addition": on_image("ADD", "INT8", inputs=2),
+    "addition": addition(1e-2),
 }
 
 
@@ -127,6 +134,11 @@ def test_every_rule_has_a_row() -> None:
 
 def test_an_operator_without_tensors_is_no_stumbling_block(tmp_path: Path) -> None:
     assert linted(litert_file("CALL_ONCE", [], []), PI, tmp_path).findings == ()
+
+
+def test_int8_without_scales_is_no_stumbling_block(tmp_path: Path) -> None:
+    plain = Tensor(dtype="INT8")
+    assert linted(litert_file("ADD", [plain, plain], [plain], 2), PI, tmp_path).findings == ()
 
 
 def test_a_phone_has_two_delegates(tmp_path: Path) -> None:
@@ -211,6 +223,12 @@ def test_xnnpack_takes_what_the_table_says(name: str, file: bytes, tmp_path: Pat
     report = linted(file, PI, tmp_path)
     left = [found.message for found in report.findings if found.rule == "plain-kernel"]
     assert left == ([] if is_delegated(file) else [f"{name} runs in a plain kernel, not in xnnpack"])
+
+
+@pytest.mark.parametrize("share", [1 / 1100, 1 / 1000, 200, 300])
+def test_xnnpack_takes_additions_of_scales_that_are_near(share: float, tmp_path: Path) -> None:
+    left = [found.rule for found in linted(addition(share), PI, tmp_path).findings]
+    assert left == ([] if is_delegated(addition(share)) else ["uneven-addition"])
 
 
 def test_xnnpack_leaves_depthwise_convolutions_of_a_dynamic_range_to_a_plain_kernel(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ ONE_SCALE = ("CONCATENATION", "RESIZE_BILINEAR")
 MULTIPLE = 8
 """Channels that int8 convolutions compute at once."""
 PICTURE_CHANNELS = 3
+ADDED_SCALES = (2.0**-10, 2.0**8)
+"""From where to where the scale of what XNNPACK adds may lie, in parts of the sum's."""
 
 
 @cache
@@ -119,6 +121,17 @@ def _takes(delegate: str, kind: str, dtype: str) -> bool:
     return kind in taken.get("float32" if as_float else dtype, frozenset())
 
 
+def uneven_additions(model: LiteRtModel, target: Target) -> Iterator[Fault]:
+    """Additions in int8 of next to nothing, which XNNPACK does not take."""
+    least, most = ADDED_SCALES
+    for operator in model.operators:
+        if operator.kind != "ADD" or _dtype(operator) != "int8" or "xnnpack" not in target.delegates:
+            continue
+        added = [one.scales[0] for one in operator.inputs if one is not None and one.scales]
+        if not all(least <= scale / total < most for scale in added for total in operator.outputs[0].scales):
+            yield Fault(_name(operator), "adds values so unlike in scale that it runs in a plain kernel")
+
+
 def int16_activations(model: LiteRtModel, target: Target) -> Iterator[Fault]:
     """Convolutions of int16, which no delegate takes."""
     for operator in model.operators:
@@ -171,6 +184,7 @@ RULES: tuple[Rule[LiteRtModel], ...] = (
         "use another operator, or compute it outside of the file",
         left_to_plain_kernels,
     ),
+    Rule("uneven-addition", "warning", "leave the branch that adds nothing out", uneven_additions),
     Rule("int16", "warning", "export as litert-int8", int16_activations),
     Rule("dynamic-range", "warning", "export as litert-int8, or litert-fp16 for size alone", dynamic_ranges),
     Rule("int8-channels", "warning", f"choose widths that are multiples of {MULTIPLE}", odd_channels),
