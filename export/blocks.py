@@ -7,7 +7,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slimalign.export.litert_graph import MODULE, litert_convolutions
+from slimalign.export.litert_graph import MODULE
+from slimalign.export.litert_model import CONVOLUTIONS, read_litert_model
+from slimalign.export.onnx_graph import read_onnx_graph
 
 NETWORK = "network"
 """The network's name in a graph that decodes its heatmaps."""
@@ -44,13 +46,12 @@ def litert_block_pattern(block: str) -> str:
 
 def onnx_blocks(path: Path) -> list[str]:
     """The blocks of the ONNX file at ``path`` that convolve, in the order in which they compute."""
-    import onnx
-
-    found = [onnx_block(node.name) for node in onnx.load(str(path)).graph.node if node.op_type == "Conv"]
+    found = [onnx_block(node.name) for node in read_onnx_graph(path).nodes if node.op_type == "Conv"]
     return list(dict.fromkeys(block for block in found if block is not None))
 
 
 def litert_blocks(path: Path) -> list[str]:
     """The same of the .tflite file at ``path``, whose tensors still have the converter's names."""
-    found = [litert_block(made.name.decode()) for _, made in litert_convolutions(path)]
+    operators = read_litert_model(path).operators
+    found = [litert_block(one.outputs[0].name) for one in operators if one.kind in CONVOLUTIONS]
     return list(dict.fromkeys(block for block in found if block is not None))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from slimalign.export.litert_graph import litert_convolutions
+from slimalign.export.litert_model import CONVOLUTIONS, LiteRtModel, read_litert_model
+from slimalign.export.onnx_graph import OnnxGraph, read_onnx_graph
 
 LEAST_SHARE = 0.9
 """A file with less is not called int8."""
@@ -24,56 +25,45 @@ class ConvWork(NamedTuple):
 
 def onnx_int8_share(path: Path) -> float:
     """The share, from 0 to 1, in an ONNX file with QuantizeLinear and DequantizeLinear around its operations."""
-    import onnx
+    return _share(onnx_works(read_onnx_graph(path)))
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
-    graph = model.graph
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.output)
-    }
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
-    works = []
-    for node in graph.node:
+
+def onnx_works(graph: OnnxGraph) -> Iterator[ConvWork]:
+    """The convolutions outside the head of an ONNX graph."""
+    for node in graph.nodes:
         if node.op_type == "Conv" and HEAD not in node.name:
-            weights, int8 = _onnx_weights(node.input[1], makers, constants)
-            macs = prod(shapes[node.output[0]][2:]) * prod(weights.dims)
-            taken = makers.get(node.input[0])
-            works.append(ConvWork(macs, int8 and taken is not None and taken.op_type == "DequantizeLinear"))
-    return _share(works)
-
-
-def _onnx_weights(name: str, makers: dict[str, Any], constants: dict[str, Any]) -> tuple[Any, bool]:
-    """The constant behind a convolution's weights, and whether it is int8."""
-    import onnx
-
-    maker = makers.get(name)
-    while maker is not None and maker.op_type == "Identity":  # equal weights are kept once
-        name = maker.input[0]
-        maker = makers.get(name)
-    if maker is None or maker.op_type != "DequantizeLinear":
-        return constants[name], False
-    quantiser = makers.get(maker.input[0])
-    if quantiser is None:
-        weights = constants[maker.input[0]]
-        return weights, weights.data_type == onnx.TensorProto.INT8
-    # Float weights in front of a pair of their own: int8 is what the zero point says.
-    return constants[quantiser.input[0]], constants[quantiser.input[2]].data_type == onnx.TensorProto.INT8
+            weights, dequantised = graph.weights(node)
+            sizes = [*(graph.shape(node.output[0]) or [])[2:], *(graph.shape(weights) or [])]
+            int8 = dequantised is not None and graph.quantised_dtype(dequantised) == "int8"
+            yield ConvWork(prod(sizes), int8 and graph.dequantised(node.input[0]))
 
 
 def litert_int8_share(path: Path) -> float:
     """The share, from 0 to 1, in a .tflite file."""
-    from ai_edge_litert import schema_py_generated as schema
+    return _share(litert_works(read_litert_model(path)))
 
-    works = []
-    for (taken, weights), made in litert_convolutions(path):
-        if HEAD not in made.name.decode():
-            macs = prod(int(size) for size in (*made.shape[1:3], *weights.shape))
-            works.append(ConvWork(macs, {taken.type, weights.type} == {schema.TensorType.INT8}))
-    return _share(works)
+
+def litert_works(model: LiteRtModel) -> Iterator[ConvWork]:
+    """The convolutions outside the head of a .tflite file."""
+    for operator in model.operators:
+        if operator.kind not in CONVOLUTIONS:
+            continue
+        taken, weights = operator.inputs[:2]
+        given = operator.outputs[0]
+        if taken is not None and weights is not None and HEAD not in given.name:
+            macs = prod((*given.shape[1:3], *weights.shape))
+            yield ConvWork(macs, {taken.dtype, weights.dtype} == {"int8"})
 
 
 def _share(works: Iterable[ConvWork]) -> float:
+    share = int8_share(works)
+    if share is None:
+        raise ValueError("a network without convolutions has no share of them in int8")
+    return share
+
+
+def int8_share(works: Iterable[ConvWork]) -> float | None:
+    """The share of the multiply-adds of ``works`` that is in int8, from 0 to 1; None where there are none."""
     works = list(works)
-    return sum(work.macs for work in works if work.int8) / sum(work.macs for work in works)
+    whole = sum(work.macs for work in works)
+    return sum(work.macs for work in works if work.int8) / whole if whole else None

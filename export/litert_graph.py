@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from slimalign.export.litert_model import LiteRtOperator, read_litert_model
 from slimalign.runtimes.files import replacing
 
 MODULE = re.compile(r"\.[A-Z]\w*?_([^;/]+)")
@@ -40,41 +40,14 @@ class LiteRtGraph:
 
 def read_litert_graph(path: Path) -> LiteRtGraph:
     """The operations of all subgraphs of the .tflite file at ``path``."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    operators = [operator for graph in model.subgraphs for operator in graph.operators]
-    kinds = [names[builtin_code(model.operatorCodes[operator.opcodeIndex])] for operator in operators]
-    half_pixel = sum(
-        operator.builtinOptions.halfPixelCenters and not operator.builtinOptions.alignCorners
-        for kind, operator in zip(kinds, operators, strict=True)
-        if kind == "RESIZE_BILINEAR"
-    )
-    return LiteRtGraph(Counter(kinds), half_pixel)
+    operators = read_litert_model(path).operators
+    half_pixel = sum(one.kind == "RESIZE_BILINEAR" and has_half_pixel_centres(one) for one in operators)
+    return LiteRtGraph(Counter(one.kind for one in operators), half_pixel)
 
 
-def litert_convolutions(path: Path) -> list[tuple[tuple[Any, Any], Any]]:
-    """Of every convolution in the .tflite file: the tensors that it takes, input and weights, and the one it makes."""
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model(path)
-    kinds = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
-    return [
-        (
-            (graph.tensors[operator.inputs[0]], graph.tensors[operator.inputs[1]]),
-            graph.tensors[operator.outputs[0]],
-        )
-        for graph in model.subgraphs
-        for operator in graph.operators
-        if builtin_code(model.operatorCodes[operator.opcodeIndex]) in kinds
-    ]
-
-
-def builtin_code(entry: Any) -> int:
-    """The operation of an entry of the model's operator codes; codes up to 127 lie in the older of two fields."""
-    return int(max(entry.builtinCode, entry.deprecatedBuiltinCode))
+def has_half_pixel_centres(resize: LiteRtOperator) -> bool:
+    """Whether a resize places pixels as PyTorch does with ``align_corners=False``."""
+    return bool(resize.options.halfPixelCenters and not resize.options.alignCorners)
 
 
 def shorten_names(source: Path, path: Path) -> None:

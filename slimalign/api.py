@@ -30,21 +30,25 @@ from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 if TYPE_CHECKING:
     from slimalign.compress.data.evaluation import Evaluation
     from slimalign.compress.recipe import Recipe
+    from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
     from slimalign.measuring import Profile
     from slimalign.runtimes.timing import Record
+    from slimalign.targets.target import Target
 
 __all__ = [
     "UserError",
     "bench",
     "evaluate",
     "export",
+    "lint",
     "predict",
     "profile",
     "read_bundle",
     "read_recipe",
     "run",
     "slim",
+    "targets",
 ]
 
 
@@ -215,6 +219,26 @@ def profile(network: str, landmarks: int | None = None, input_size: int | None =
     from slimalign.measuring import profile as count
 
     return count(network, landmarks, input_size)
+
+
+def targets() -> list[Target]:
+    """The devices that files can be made and checked for, by name."""
+    from slimalign.targets.profile import all_targets
+
+    return all_targets()
+
+
+def lint(file: str | Path, target: str, jetpack: str | None = None) -> Report:
+    """What in a file, or in a bundle's model file, does not run on a device, or slowly, or computes something else.
+
+    ``target`` is the name of a device, or the path of a profile of your own; a Jetson has its newest JetPack, or the
+    version ``jetpack``. The report's ``facts`` say what is in the file; of its ``findings`` those of level ``error``
+    tell what does not run there or computes something else. Nothing is run on the device, or needed from it.
+    """
+    from slimalign.export.lint.lint import lint as read
+    from slimalign.targets.profile import target_named
+
+    return read(Path(file), target_named(target, jetpack))
 
 
 def _bundle(given: str | Path | Bundle) -> Bundle:

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from slimalign.commands.checking import lint, targets
 from slimalign.commands.choosing import pick, report
 from slimalign.commands.making import demo, export, run, slim
 from slimalign.commands.measuring import bench, evaluate, profile
@@ -37,6 +38,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "predict": predict,
     "profile": profile,
+    "lint": lint,
+    "targets": targets,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -1,1 +1,1 @@
-"""The place of device profiles and of ways to reach devices, which are to come."""
+"""Device profiles, one TOML file each: which files a device runs, and by which TensorRT or delegate."""

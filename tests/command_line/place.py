@@ -12,7 +12,10 @@ from slimalign.compress.data.drawn import drawn_samples
 from slimalign.runtimes.schemes import AFLW
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ("demo", "run", "slim", "export", "eval", "bench", "pick", "report", "predict", "profile")
+COMMANDS = (
+    *("demo", "run", "slim", "export", "eval", "bench", "pick", "report", "predict", "profile"),
+    *("lint", "targets"),
+)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def test_without_any_extra_each_command_names_the_one_it_needs(place: Place, tmp
         ],
         "onnxruntime": [["eval", onnx, *faces], bench, ["predict", *photo, "--bundle", onnx]],
         "report": [["report", "results.jsonl"]],
+        "export": [["lint", onnx, "--target", "orin-nano"]],
     }
     commands = [(extra, command) for extra, listed in needs.items() for command in listed]
     found = endings(list(EXTRAS), [command for _, command in commands], tmp_path)
@@ -86,6 +87,7 @@ def test_without_any_extra_each_command_names_the_one_it_needs(place: Place, tmp
         *([name, "--help"] for name in COMMANDS),
         ["pick", "results.jsonl"],
         ["profile", onnx],
+        ["targets"],
     ]
     assert [status for status, _ in endings(list(EXTRAS), free, tmp_path)] == [0] * len(free)
 
@@ -104,6 +106,12 @@ def test_one_inference_library_is_all_that_measuring_and_predicting_take(
     ]
     blocked = [package for package in EXTRAS if package != "onnxruntime"]
     assert endings(blocked, commands, tmp_path) == [(0, "")] * len(commands)
+
+
+def test_lint_for_tensorrt_takes_onnx_alone(place: Place, tmp_path: Path) -> None:
+    blocked = [package for package in EXTRAS if package != "onnx"]
+    command = ["lint", str(place.onnx), "--target", "orin-nano"]
+    assert endings(blocked, [command], tmp_path) == [(0, "")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""The check of a model file against a target: which rules it is read by, and what they find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slimalign.export.lint import (
+    litert_rules,
+    onnxruntime_rules,
+    tensorrt_pair_rules,
+    tensorrt_placement_rules,
+    tensorrt_rules,
+)
+from slimalign.export.lint.facts import litert_facts, onnx_facts
+from slimalign.export.lint.findings import Report, Rule, findings
+from slimalign.export.litert_model import read_litert_model
+from slimalign.export.onnx_graph import OnnxGraph, read_onnx_graph
+from slimalign.runtimes.bundle import read_bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.targets.target import Target
+
+RUNTIMES = {".onnx": ("tensorrt", "onnx"), ".tflite": ("litert",)}
+"""What runs a file with each ending."""
+TENSORRT: tuple[Rule[OnnxGraph], ...] = (
+    *tensorrt_rules.RULES,
+    *tensorrt_pair_rules.RULES,
+    *tensorrt_placement_rules.RULES,
+)
+
+
+def lint(path: Path, target: Target) -> Report:
+    """What is in the file or the bundle at ``path``, and what is wrong with it on ``target``; nothing is run there.
+
+    Raises UserError where it cannot be read, or is of a kind that the target does not run.
+    """
+    file = read_bundle(path).model_path if path.is_dir() else path
+    _check_kind(file, target)
+    if file.suffix == ".tflite":
+        model = read_litert_model(file)
+        found = findings(litert_rules.RULES, model, target)
+        return Report(str(path), target.told, litert_facts(model), found)
+    graph = read_onnx_graph(file)
+    rules = TENSORRT if "tensorrt" in target.runtimes else onnxruntime_rules.RULES
+    return Report(str(path), target.told, onnx_facts(graph), findings(rules, graph, target))
+
+
+def _check_kind(file: Path, target: Target) -> None:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give an .onnx or .tflite file, or a bundle's folder")
+    runtimes = RUNTIMES.get(file.suffix)
+    if runtimes is None:
+        raise UserError(
+            f"{file}: not an {' or '.join(RUNTIMES)} file; export {_formats(target)} for {target.name}"
+        )
+    if not set(runtimes) & set(target.runtimes):
+        raise UserError(
+            f"{file}: no {file.suffix} file runs on {target.name}; it runs {_formats(target)}, export one of them"
+        )
+
+
+def _formats(target: Target) -> str:
+    return ", ".join(target.formats)

@@ -1,0 +1,169 @@
+"""Reading device profiles: the checks of what a user may have written, and the names of the shipped ones."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from slimalign.runtimes.errors import UserError
+from slimalign.targets.target import Target, jetpacks, runtime_of
+from slimalign.targets.toml_files import read_toml
+
+PROFILES = Path(__file__).with_name("profiles")
+ARCHITECTURES = ("aarch64", "x86_64")
+RUNTIMES = ("tensorrt", "onnx", "litert")
+DELEGATES = ("xnnpack", "gpu")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What an entry of a profile must be, in ``words``; ``holds`` says whether a value is that."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and "\n" not in value
+
+
+def _one_of(names: tuple[str, ...]) -> _Entry:
+    return _Entry(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def _some_of(words: str, holds: Callable[[Any], bool]) -> _Entry:
+    return _Entry(
+        f"a list of at least one of {words}",
+        lambda value: isinstance(value, list) and bool(value) and all(map(holds, value)),
+    )
+
+
+def _version(example: str) -> _Entry:
+    pattern = re.compile(r"\d+(\.\d+)+")
+    return _Entry(
+        f'a version as text, as in "{example}"',
+        lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None,
+    )
+
+
+_ALWAYS: Mapping[str, _Entry] = MappingProxyType(
+    {
+        "title": _Entry("a line of text", _text),
+        "architecture": _one_of(ARCHITECTURES),
+        "formats": _some_of(
+            "slimalign's formats for " + ", ".join(RUNTIMES),
+            lambda value: _text(value) and runtime_of(value) in RUNTIMES,
+        ),
+    }
+)
+_LITERT: Mapping[str, _Entry] = MappingProxyType(
+    {"delegates": _some_of(", ".join(DELEGATES), lambda value: value in DELEGATES)}
+)
+_GPU: Mapping[str, _Entry] = MappingProxyType(
+    {
+        "compute_capability": _version("8.7"),
+        "int8": _Entry("true or false", lambda value: isinstance(value, bool)),
+    }
+)
+
+
+def _tensorrt(given: Mapping[str, Any]) -> Mapping[str, _Entry]:
+    """A Jetson has its TensorRT from its JetPack, another machine its own."""
+    if "tensorrt" in given:
+        return {**_GPU, "tensorrt": _version("11.0")}
+    known = tuple(jetpacks())
+    return {**_GPU, "jetpack": _some_of(", ".join(known), lambda value: value in known)}
+
+
+def read_profile(path: Path) -> Target:
+    """The target that the file ``path`` describes, with its newest JetPack; it is called as the file is.
+
+    Raises UserError with the file, the entry, its value and what it must be.
+    """
+    given = read_toml(path)
+    _check(given, {name: _ALWAYS[name] for name in _ALWAYS if name in given}, path)
+    runtimes = {runtime_of(name) for name in given.get("formats", ())}
+    needed = dict(_ALWAYS)
+    if "tensorrt" in runtimes:
+        needed |= _tensorrt(given)
+    if "litert" in runtimes:
+        needed |= _LITERT
+    _check_names(given, needed, path)
+    _check(given, needed, path)
+    return _target(path.stem, given)
+
+
+def _check(given: Mapping[str, Any], entries: Mapping[str, _Entry], path: Path) -> None:
+    for name, entry in entries.items():
+        if not entry.holds(given[name]):
+            shown = json.dumps(given[name], default=str)
+            raise UserError(f"{path}: {name} = {shown}, must be {entry.words}")
+
+
+def _check_names(given: Mapping[str, Any], needed: Mapping[str, _Entry], path: Path) -> None:
+    missing = [name for name in needed if name not in given]
+    for name in given:
+        if name not in needed:
+            near = difflib.get_close_matches(name, missing, 1)
+            hint = f"did you mean {near[0]}?" if near else f"this device's are {', '.join(needed)}"
+            raise UserError(f"{path}: {name} = {json.dumps(given[name], default=str)}: no such entry; {hint}")
+    if missing:
+        raise UserError(f"{path}: {missing[0]} is missing, add it as {needed[missing[0]].words}")
+
+
+def _target(name: str, given: Mapping[str, Any]) -> Target:
+    releases = tuple(one for version, one in jetpacks().items() if version in given.get("jetpack", ()))
+    newest = releases[-1] if releases else None
+    return Target(
+        name=name,
+        title=given["title"],
+        architecture=given["architecture"],
+        formats=tuple(given["formats"]),
+        delegates=tuple(given.get("delegates", ())),
+        compute_capability=given.get("compute_capability"),
+        int8=given.get("int8", True),
+        tensorrt=newest.tensorrt if newest else given.get("tensorrt"),
+        jetpacks=releases,
+        jetpack=newest,
+    )
+
+
+def all_targets() -> list[Target]:
+    """The targets that ship with slimalign, by name."""
+    return [read_profile(path) for path in _shipped().values()]
+
+
+def target_named(given: str, jetpack: str | None = None) -> Target:
+    """The target called ``given``, in full or from a hyphen on, or whose profile lies in the file ``given``.
+
+    It has its newest JetPack, or the one of version ``jetpack``. Raises UserError that lists the targets.
+    """
+    path = Path(given) if given.endswith(".toml") else _path_named(given)
+    target = read_profile(path)
+    return target if jetpack is None else target.with_jetpack(jetpack)
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(PROFILES.glob("*.toml"), key=lambda path: path.stem)}
+
+
+def _path_named(given: str) -> Path:
+    paths = _shipped()
+    if given in paths:
+        return paths[given]
+    ending = [name for name in paths if name.endswith(f"-{given}")]
+    if len(ending) == 1:
+        return paths[ending[0]]
+    if ending:
+        raise UserError(f"target '{given}' may be {' or '.join(ending)}; give the whole name")
+    near = difflib.get_close_matches(given, paths, 1)
+    hint = f"did you mean {near[0]}? The" if near else "the"
+    raise UserError(
+        f"target '{given}' is unknown; {hint} targets are {', '.join(paths)}, or give a .toml file"
+    )
