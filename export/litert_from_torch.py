@@ -26,12 +26,14 @@ from slimalign.runtimes.errors import UserError
 KILLED = -9
 
 
-def write_litert(network: nn.Module, input_size: int, path: Path, decoder: str | None = None) -> None:
-    """Write ``network`` as a .tflite file: (1, S, S, 3) -> (1, H, W, K), channels last.
+def write_litert(
+    network: nn.Module, input_size: int, path: Path, decoder: str | None = None, batch: int = 1
+) -> None:
+    """Write ``network`` as a .tflite file: (N, S, S, 3) -> (N, H, W, K), channels last, N being ``batch``.
 
-    With the name of a ``decoder`` it gives points (1, K, 2) and scores (1, K) instead.
+    With the name of a ``decoder`` it gives points (N, K, 2) and scores (N, K) instead.
 
-    The file's batch of 1 is no limit: the interpreter resizes the input, and every operation follows.
+    Of heatmaps the file's batch is no limit: the interpreter resizes the input, and every operation follows.
     Raises UserError where the converter is missing or fails, or the file is not as it must be: a TRANSPOSE,
     or a resize without half-pixel centres.
     """
@@ -39,15 +41,15 @@ def write_litert(network: nn.Module, input_size: int, path: Path, decoder: str |
         raise UserError(f"{path}: litert-torch is not installed; run pip install 'slimalign[export]'")
     with tempfile.TemporaryDirectory() as folder:
         write_network(Path(folder), network)
-        _convert_apart(Path(folder), input_size, path, decoder)
+        _convert_apart(Path(folder), input_size, path, decoder, batch)
     if faults := read_litert_graph(path).faults():
         raise UserError(
             f"{path}: {'; '.join(faults)}; the network's operations cannot be laid out channels last"
         )
 
 
-def _convert_apart(folder: Path, input_size: int, path: Path, decoder: str | None) -> None:
-    command = [sys.executable, "-m", __name__, str(folder), str(input_size), str(path)]
+def _convert_apart(folder: Path, input_size: int, path: Path, decoder: str | None, batch: int) -> None:
+    command = [sys.executable, "-m", __name__, str(folder), str(input_size), str(batch), str(path)]
     command += [] if decoder is None else [decoder]
     # The second framework needs no accelerator to trace a graph, and would search for one.
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -66,7 +68,7 @@ def _convert_apart(folder: Path, input_size: int, path: Path, decoder: str | Non
         )
 
 
-def convert(folder: Path, input_size: int, path: Path, decoder: str | None = None) -> None:
+def convert(folder: Path, input_size: int, batch: int, path: Path, decoder: str | None = None) -> None:
     """Convert the network in ``folder`` in this process."""
     import litert_torch
 
@@ -76,8 +78,8 @@ def convert(folder: Path, input_size: int, path: Path, decoder: str | None = Non
     else:
         inside = InGraphDecoder(decoder, input_size // STRIDE, STRIDE, channels_last=True)
         whole = litert_torch.to_channel_last_io(Decoding(network, inside), args=[0])
-    litert_torch.convert(whole.eval(), (torch.zeros(1, input_size, input_size, 3),)).export(str(path))
+    litert_torch.convert(whole.eval(), (torch.zeros(batch, input_size, input_size, 3),)).export(str(path))
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])
+    convert(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), *sys.argv[5:])

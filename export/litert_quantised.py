@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
@@ -97,15 +97,15 @@ SCHEMES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
 ``int8-io`` int8, ``int16x8`` int16."""
 
 
-def litert_ranges(source: Path, inputs: Float32) -> Ranges:
-    """The ranges of all tensors of the float32 model ``source`` on ``inputs`` (N, S, S, 3), for any static scheme."""
+def litert_ranges(source: Path, batches: Iterable[Float32]) -> Ranges:
+    """The ranges of all tensors of the float32 model ``source`` on ``batches`` (N, S, S, 3), for any static scheme."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer
 
     # The first of the names is that of the one signature, whose input has a name of its own.
     ((signature, ends),) = Interpreter(str(source)).get_signature_list().items()
     (name,) = ends["inputs"]
-    faces = [{name: face[None]} for face in inputs]
+    faces = [{name: batch} for batch in batches]
     with _quiet():
         ranges: Ranges = quantizer.Quantizer(str(source), _recipe_for(source, "int8-io")).calibrate(
             {signature: faces}

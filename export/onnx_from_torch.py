@@ -13,9 +13,9 @@ from torch import nn
 from slimalign.export.decoding import Decoding, InGraphDecoder
 from slimalign.export.fold import folded
 from slimalign.runtimes.errors import UserError
+from slimalign.targets.target import OPSET
 
-OPSET = 17
-OPSETS = (13, 17)
+OPSETS = (13, OPSET)
 """What TensorRT 8.0 to 8.4 reads (JetPack 4 and 5.0), and what later ones do."""
 INPUT, HEATMAPS, POINTS, BATCH = "image", "heatmaps", ("points", "scores"), "batch"
 
@@ -26,10 +26,12 @@ def write_onnx(
     path: Path,
     decoder: InGraphDecoder | None = None,
     opset: int = OPSET,
+    batch: int | None = None,
 ) -> None:
-    """Write ``network`` as one file: ``image`` (batch, 3, S, S) -> ``heatmaps`` (batch, K, H, W), any batch.
+    """Write ``network`` as one file: ``image`` (N, 3, S, S) -> ``heatmaps`` (N, K, H, W).
 
-    With a ``decoder`` it gives ``points`` (batch, K, 2) and ``scores`` (batch, K) instead.
+    N is ``batch``, or any where that is None. With a ``decoder`` the file gives ``points`` (N, K, 2) and ``scores``
+    (N, K) instead.
 
     Raises UserError where the onnx package is missing or the file is not as it must be: another opset, batch
     norms left, a resize that is not by constant scales with half-pixel centres.
@@ -40,9 +42,9 @@ def write_onnx(
 
     whole = folded(network)
     if decoder is None:
-        _trace(whole, input_size, path, opset, [HEATMAPS])
+        _trace(whole, input_size, path, opset, batch, [HEATMAPS])
     else:
-        _trace(Decoding(whole, decoder).eval(), input_size, path, opset, list(POINTS))
+        _trace(Decoding(whole, decoder).eval(), input_size, path, opset, batch, list(POINTS))
     model = onnx.load(str(path))
     onnx.checker.check_model(model, full_check=True)
     if faults := _faults(model, opset):
@@ -51,7 +53,9 @@ def write_onnx(
         )
 
 
-def _trace(network: nn.Module, input_size: int, path: Path, opset: int, outputs: list[str]) -> None:
+def _trace(
+    network: nn.Module, input_size: int, path: Path, opset: int, batch: int | None, outputs: list[str]
+) -> None:
     """Write the model with PyTorch's tracing exporter.
 
     The newer exporter takes ten times as long for the same graph, and silently leaves opset 18 for 13.
@@ -60,11 +64,11 @@ def _trace(network: nn.Module, input_size: int, path: Path, opset: int, outputs:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             network,
-            (torch.zeros(1, 3, input_size, input_size),),
+            (torch.zeros(batch or 1, 3, input_size, input_size),),
             str(path),
             input_names=[INPUT],
             output_names=outputs,
-            dynamic_axes={name: {0: BATCH} for name in (INPUT, *outputs)},
+            dynamic_axes=None if batch else {name: {0: BATCH} for name in (INPUT, *outputs)},
             opset_version=opset,
             dynamo=False,
         )

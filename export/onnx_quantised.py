@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ def optimised_onnx(source: Path, path: Path) -> None:
 
 
 def write_onnx_int8(
-    source: Path, inputs: Float32, path: Path, ranges: Path, float_blocks: Collection[str] = ()
+    source: Path, batches: Iterable[Float32], path: Path, ranges: Path, float_blocks: Collection[str] = ()
 ) -> None:
-    """Write the optimised model ``source`` with int8 arithmetic, its ranges those on ``inputs`` (N, 3, S, S).
+    """Write the optimised model ``source`` with int8 arithmetic, its ranges those on ``batches`` (N, 3, S, S).
 
     The ranges are kept in the file ``ranges``, and taken from there where it is. Blocks named in ``float_blocks`` stay
     in float32.
@@ -89,11 +89,11 @@ def write_onnx_int8(
 
     class Faces(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._faces = iter(inputs)
+            self._batches = iter(batches)
 
         def get_next(self) -> dict[str, Float32] | None:
-            face = next(self._faces, None)
-            return None if face is None else {INPUT: face[None]}
+            faces = next(self._batches, None)
+            return None if faces is None else {INPUT: faces}
 
     graph = onnx.load(str(source)).graph
     left = [node.name for node in graph.node if DECODER in node.name or onnx_block(node.name) in float_blocks]

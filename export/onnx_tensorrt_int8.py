@@ -42,12 +42,12 @@ class Places:
         self.readers.setdefault(node.input[place], []).append((node, place))
 
 
-def calibrated_largest(source: Path, inputs: Float32) -> dict[str, float]:
-    """The largest magnitude over ``inputs`` (N, 3, S, S) of each tensor of ``source`` that may be quantised."""
+def calibrated_largest(source: Path, batches: Iterable[Float32]) -> dict[str, float]:
+    """The largest magnitude over ``batches`` (N, 3, S, S) of each tensor of ``source`` that may be quantised."""
     import onnx
 
     model = onnx.load(str(source))
-    return largest_values(model, list(quantised_places(model.graph).readers), inputs)
+    return largest_values(model, list(quantised_places(model.graph).readers), batches)
 
 
 def write_onnx_int8_tensorrt(
@@ -92,8 +92,8 @@ def _is_convolution(node: Any | None) -> bool:
     return node is not None and node.op_type == "Conv"
 
 
-def largest_values(model: Any, names: Iterable[str], inputs: Float32) -> dict[str, float]:
-    """The largest magnitude of each tensor in ``names`` over ``inputs`` (N, 3, S, S)."""
+def largest_values(model: Any, names: Iterable[str], batches: Iterable[Float32]) -> dict[str, float]:
+    """The largest magnitude of each tensor in ``names`` over ``batches`` (N, 3, S, S)."""
     import onnx
     import onnxruntime
 
@@ -110,12 +110,12 @@ def largest_values(model: Any, names: Iterable[str], inputs: Float32) -> dict[st
         watched.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
     )
     made = [name for name in names if name != INPUT]
-    largest = dict.fromkeys(made, 0.0)
-    for face in inputs:
-        for name, values in zip(made, session.run(made, {INPUT: face[None]}), strict=True):
+    largest = dict.fromkeys(names, 0.0)
+    for batch in batches:
+        found = dict(zip(made, session.run(made, {INPUT: batch}), strict=True))
+        for name in names:
+            values = batch if name == INPUT else found[name]
             largest[name] = max(largest[name], float(np.abs(values).max()))
-    if INPUT in names:
-        largest[INPUT] = float(np.abs(inputs).max())
     return largest
 
 

@@ -35,16 +35,22 @@ from slimalign.runtimes.schemes import scheme_named
 
 EPOCHS = 4
 BATCH = 16
-PEAK = 3e-4
+PEAK = 1e-4
 """Of the learning rate: a tenth of what students are trained with."""
 SEED = 0
 STAGE = "qat"
+FOLLOWING = 0.1
+"""By which share a range follows the largest magnitude of each batch."""
 LEAST = 1e-12
 """Keeps the scale of a tensor of zeros above zero."""
 
 
 class FakeInt8(nn.Module):
-    """Rounds to 255 steps within the largest magnitude seen while ``observing``; gradients pass inside of it."""
+    """Rounds to 255 steps within the largest magnitude, that of the calibration's faces and, while training, of late.
+
+    It follows the activations, as the calibration of the exported file will: in a fixed range a network learns to lean
+    on what lies outside being cut off.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,9 +60,12 @@ class FakeInt8(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The values of ``x``, as int8 has them."""
         largest = self.get_buffer("largest")
+        top = x.detach().abs().amax()
         if self.observing:
-            largest.copy_(torch.maximum(largest, x.detach().abs().amax()))
+            largest.copy_(torch.maximum(largest, top))
             return x
+        if self.training:
+            largest.lerp_(top, FOLLOWING)
         scale = largest.clamp_min(LEAST) / INT8_MAX
         zero = torch.zeros((), dtype=torch.int32, device=x.device)
         return torch.fake_quantize_per_tensor_affine(x, scale, zero, -128, 127)
@@ -111,7 +120,11 @@ class QuantisationAware(nn.Module):
 
     def train(self, mode: bool = True) -> QuantisationAware:
         """The batch norms keep their statistics: what is trained is what will be deployed."""
-        return super().train(mode=False)
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
 
 @torch.no_grad()

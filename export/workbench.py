@@ -22,7 +22,7 @@ from slimalign.export.decoding import InGraphDecoder
 from slimalign.export.gate import Gate
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_quantised import Ranges, litert_ranges
-from slimalign.export.onnx_from_torch import OPSET, OPSETS, write_onnx
+from slimalign.export.onnx_from_torch import OPSETS, write_onnx
 from slimalign.export.onnx_quantised import optimised_onnx
 from slimalign.export.onnx_tensorrt_int8 import calibrated_largest
 from slimalign.export.parity import ties, torch_heatmaps
@@ -31,6 +31,7 @@ from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import network_inputs
+from slimalign.targets.target import OPSET
 
 Image = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -51,13 +52,17 @@ class ExportFaces:
 class GraphOptions:
     """What the files of all formats have alike.
 
-    With ``decode_inside`` they decode their heatmaps themselves; ``opset`` is that of ONNX files, one of OPSETS.
+    With ``decode_inside`` they decode their heatmaps themselves; ``opset`` is that of ONNX files, one of OPSETS;
+    ``batch`` is the only batch size that they take, None for any.
     """
 
     decode_inside: bool = False
     opset: int = OPSET
+    batch: int | None = None
 
     def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f"--batch {self.batch}: give a whole number of at least 1")
         if self.opset not in OPSETS:
             raise UserError(f"opset {self.opset}: choose one of {', '.join(map(str, OPSETS))}")
 
@@ -105,11 +110,17 @@ class Workbench:
             scheme=subject.scheme,
             decoder=subject.decoder,
             stride=subject.stride,
-            # The shapes that a LiteRT file's points are laid out in are constants.
-            batch=1 if format_name == "litert" and self.gives_points(format_name) else None,
+            batch=self._batch(format_name),
             files={},
             output="points" if self.gives_points(format_name) else "heatmaps",
         )
+
+    def _batch(self, format_name: str) -> int | None:
+        """The only batch size that files of a format take; a PyTorch bundle is a network, and takes any."""
+        # The shapes that a LiteRT file's points are laid out in are constants.
+        if format_name == "litert" and self.gives_points(format_name):
+            return self._options.batch or 1
+        return None if format_name == "torch" else self._options.batch
 
     def gives_points(self, format_name: str) -> bool:
         """Whether files of a format decode their heatmaps themselves; a PyTorch bundle is a network, and does not."""
@@ -132,7 +143,8 @@ class Workbench:
         subject, decoder = self.subject, None
         if self._options.decode_inside:
             decoder = InGraphDecoder(subject.decoder, subject.input_size // subject.stride, subject.stride)
-        write_onnx(subject.network, subject.input_size, path, decoder, self._options.opset)
+        options = self._options
+        write_onnx(subject.network, subject.input_size, path, decoder, options.opset, options.batch)
         return path
 
     @cached_property
@@ -145,7 +157,7 @@ class Workbench:
     @cached_property
     def onnx_largest(self) -> dict[str, float]:
         """The largest magnitude on the calibration faces of each tensor that TensorRT's scheme may quantise."""
-        return calibrated_largest(self.onnx_optimised, self.calibration_inputs("NCHW"))
+        return calibrated_largest(self.onnx_optimised, self.calibration_batches("NCHW"))
 
     @property
     def onnx_ranges(self) -> Path:
@@ -157,7 +169,7 @@ class Workbench:
         """The network as LiteRT in float32, with the converter's long names of tensors."""
         path = self._folder / "float.tflite"
         decoder = self.subject.decoder if self._options.decode_inside else None
-        write_litert(self.subject.network, self.subject.input_size, path, decoder)
+        write_litert(self.subject.network, self.subject.input_size, path, decoder, self._options.batch or 1)
         return path
 
     @cached_property
@@ -177,10 +189,16 @@ class Workbench:
         """The calibration faces as the network takes them: (N, 3, S, S) for NCHW, (N, S, S, 3) for NHWC."""
         return network_inputs(self.calibration.crops, self.manifest("", "", layout))
 
+    def calibration_batches(self, layout: str) -> list[Float32]:
+        """The same in batches that the files take; the last is filled up with the first faces."""
+        inputs, size = self.calibration_inputs(layout), self._options.batch or 1
+        filled = np.resize(np.arange(len(inputs)), -(-len(inputs) // size) * size)
+        return [inputs[chosen] for chosen in filled.reshape(-1, size)]
+
     @cached_property
     def litert_ranges(self) -> Ranges:
         """The ranges of the LiteRT file's tensors on the calibration faces."""
-        return litert_ranges(self.litert, self.calibration_inputs("NHWC"))
+        return litert_ranges(self.litert, self.calibration_batches("NHWC"))
 
     @cached_property
     def _folder(self) -> Path:

@@ -25,7 +25,7 @@ MODULES = ("tensorrt", "tensorrt_rtx")
 INPUT = "image"
 WORKSPACE_MB = 1024
 ENGINES = "engines"
-NEEDED = {"format", "model", "files", "precision", "input_size", "output"}
+NEEDED = {"format", "model", "files", "precision", "input_size", "output", "batch"}
 """Entries of a manifest that are read here."""
 DECODER = "/decoder/"
 """In the names of the layers that turn heatmaps into points."""
@@ -171,6 +171,7 @@ def file_sha256(path: str) -> str:
 def engine_for(bundle: str, settings: Settings) -> str:
     """The path of the engine of ``bundle`` for ``settings`` on this machine, built where it is not there or stale."""
     manifest, library = read_manifest(bundle), library_for(settings.capability)
+    settings = settings._replace(batches=batches_of(manifest, settings.batches))
     wanted = facts_of(manifest, library, settings)
     folder = os.path.join(bundle, ENGINES)
     name = "sm%s-b%d" % (settings.capability.replace(".", ""), settings.batches[2])
@@ -189,6 +190,12 @@ def engine_for(bundle: str, settings: Settings) -> str:
             "%s: cannot be written (%s); free some space or mend its rights" % (folder, error.strerror)
         )
     return path
+
+
+def batches_of(manifest: Dict[str, Any], asked: Tuple[int, int, int]) -> Tuple[int, int, int]:
+    """What is ``asked`` for, or the one batch size that the ONNX was exported with."""
+    only = manifest["batch"]
+    return asked if only is None else (only, only, only)
 
 
 def facts_of(manifest: Dict[str, Any], library: Library, settings: Settings) -> Dict[str, Any]:
@@ -357,7 +364,8 @@ def trtexec_line(manifest: Dict[str, Any], library_version: str, batches: Tuple[
     numbers = [int(part) for part in library_version.split(".")[:2]]
     names = ("min", "opt", "max")
     parts = ["trtexec", "--onnx=" + manifest["model"], "--saveEngine=model.engine"]
-    parts += ["--%sShapes=%s:%dx3x%dx%d" % (n, INPUT, b, size, size) for n, b in zip(names, batches)]
+    if manifest["batch"] is None:  # shapes that the ONNX fixes may not be given
+        parts += ["--%sShapes=%s:%dx3x%dx%d" % (n, INPUT, b, size, size) for n, b in zip(names, batches)]
     if numbers[0] < 11:
         parts += ["--" + flag.lower() for flag in precision_flags(manifest["precision"])]
     parts.append(
@@ -407,7 +415,8 @@ def main() -> int:
                 raise EngineError(
                     "trtexec comes with TensorRT, which is not installed here; ask on the device"
                 )
-            print(trtexec_line(read_manifest(chosen.bundle), versions[0], batches))
+            manifest = read_manifest(chosen.bundle)
+            print(trtexec_line(manifest, versions[0], batches_of(manifest, batches)))
             return 0
         found, capability = gpu(), chosen.compute_capability
         if capability is None:

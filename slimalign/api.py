@@ -104,15 +104,18 @@ def slim(
 
 def export(
     source: str | Path,
-    formats: Sequence[str] = ("onnx", "litert"),
+    formats: Sequence[str] | None = None,
     out: str | Path | None = None,
     *,
+    target: str | None = None,
+    jetpack: str | None = None,
     data: str | Path | None = None,
     data_format: str = "300w",
     normaliser: str = "inter-ocular",
     skip_bad: bool = False,
     decode_inside: bool = False,
-    opset: int = 17,
+    opset: int | None = None,
+    batch: int | None = None,
     compute_capability: str | None = None,
     batches: tuple[int, int, int] = (1, 1, 8),
     rescue: bool = False,
@@ -121,25 +124,38 @@ def export(
 ) -> list[Bundle]:
     """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
 
-    ``out`` is ``exported``/<name of the source's folder> by default. Files of fewer bits than float32 need the faces
-    of ``data``, or none where the run's are drawn; a run reads them by its recipe. With
-    ``decode_inside`` the files give points and scores in place of heatmaps; ``opset`` is that of ONNX files, 13
-    or 17. With a ``compute_capability``, as in
-    ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the best and the largest of
-    ``batches``. Of an int8 file that does not pass the gate ``rescue`` keeps the worst blocks in float, and ``qat``
-    trains its network for int8 where that is not asked for or does not do.
+    ``out`` is ``exported``/<name of the source's folder> by default; ``formats`` are those worth having on ``target``,
+    a name or a profile's file (with JetPack ``jetpack``, by default its newest), or else ``onnx`` and ``litert``. Files
+    of fewer bits than float32 need the faces of ``data``, or none where the run's are drawn; a run reads them by its
+    recipe. With ``decode_inside`` the files give points and scores in place of heatmaps; ``opset`` is that of ONNX
+    files, 13 or 17, by default the target's; with ``batch`` they take batches of this size alone. With a
+    ``compute_capability``, as in ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the
+    best and the largest of ``batches``. Of an int8 file that does not pass the gate ``rescue`` keeps the worst blocks
+    in float, and ``qat`` trains its network for int8 where that is not asked for or does not do.
     """
     from slimalign.export.workbench import GraphOptions
     from slimalign.exporting import RescueBy
-    from slimalign.making import FacesFolder
+    from slimalign.making import ExportOptions, FacesFolder
     from slimalign.making import export as write
     from slimalign.runtimes.engine_builder import Settings
+    from slimalign.targets.profile import target_named
+    from slimalign.targets.target import OPSET
 
+    if jetpack is not None and target is None:
+        raise UserError(f"--jetpack {jetpack}: name the Jetson, as in --target jetson-orin-nano")
+    device = None if target is None else target_named(target, jetpack)
+    if formats is None:
+        formats = ("onnx", "litert") if device is None else device.formats
+    if opset is None:
+        opset = OPSET if device is None else device.opset
+    options = ExportOptions(
+        graph=GraphOptions(decode_inside, opset, batch),
+        engine=None if compute_capability is None else Settings(batches, compute_capability),
+        rescue=RescueBy(rescue, qat),
+        target=device,
+    )
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
-    graph = GraphOptions(decode_inside, opset)
-    engine = None if compute_capability is None else Settings(batches, compute_capability)
-    by = RescueBy(rescue, qat)
-    return write(Path(source), formats, _path(out), faces, graph, engine, by, progress or _silent())
+    return write(Path(source), formats, _path(out), faces, options, progress or _silent())
 
 
 def evaluate(

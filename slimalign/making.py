@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from slimalign.compress.torch_files import read_network
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import Format, check_imports, format_named
+from slimalign.export.lint.lint import lint
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
 from slimalign.exporting import ExportJob, RescueBy, Rescuer, raise_all, tell, write_bundles
@@ -47,6 +48,7 @@ from slimalign.runtimes.engine_builder import EngineError, Settings, check_batch
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
+from slimalign.targets.target import Target
 from slimalign.waterfall import (
     BUNDLES,
     OWN_NAMES,
@@ -225,14 +227,26 @@ class FacesFolder:
     skip_bad: bool
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """What may be asked of an export beside its formats.
+
+    With ``engine`` the engines of TensorRT bundles are built too, ahead of time; ``rescue`` is for int8 files that
+    fail; every file is linted for ``target``, where there is one.
+    """
+
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    engine: Settings | None = None
+    rescue: RescueBy = field(default_factory=RescueBy)
+    target: Target | None = None
+
+
 def export(
     source: Path,
     formats: Sequence[str],
     out: Path | None,
     data: FacesFolder,
-    graph: GraphOptions,
-    engine: Settings | None,
-    rescue: RescueBy,
+    options: ExportOptions,
     progress: Progress,
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
@@ -240,14 +254,13 @@ def export(
     ``out`` is ``exported``/<name of the source's folder> by default.
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
-    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``, and
-    rescued as ``rescue`` says. With ``engine`` the engines of TensorRT bundles are built too, ahead of time. Raises
-    CheckError for those that do not hold, once all are written.
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Raises
+    CheckError for those that do not hold, or would not run on the target, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
-    if engine is not None:
-        _check_engine(kinds, engine)
+    if options.engine is not None:
+        _check_engine(kinds, options.engine)
     out = Path("exported") / source.resolve().name if out is None else out
     place = out.resolve()
     if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
@@ -256,13 +269,15 @@ def export(
         )
     subject = _subject_from(source)
     faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
-    bench = Workbench(subject, _parity_crops(source, subject), faces, graph)
+    bench = Workbench(subject, _parity_crops(source, subject), faces, options.graph)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
-    bundles, failures = write_bundles(
-        jobs, progress, Rescuer(bench, out / f"{subject.name}-qat", rescue, progress)
-    )
-    if engine is not None:
-        failures += _build_engines([b for b in bundles if b.manifest.format == "tensorrt"], engine, progress)
+    rescuer = Rescuer(bench, out / f"{subject.name}-qat", options.rescue, progress)
+    bundles, failures = write_bundles(jobs, progress, rescuer)
+    if options.engine is not None:
+        engines = [bundle for bundle in bundles if bundle.manifest.format == "tensorrt"]
+        failures += _build_engines(engines, options.engine, progress)
+    if options.target is not None:
+        failures += _lint(bundles, options.target, progress)
     raise_all(failures)
     return bundles
 
@@ -296,6 +311,22 @@ def _build_engines(bundles: Sequence[Bundle], settings: Settings, progress: Prog
                 "not run"
             )
         progress.remove_task(task)
+    return failures
+
+
+def _lint(bundles: Sequence[Bundle], target: Target, progress: Progress) -> list[CheckError]:
+    """Print how many findings there are in each bundle for ``target``; what would not run there."""
+    failures = []
+    for bundle in bundles:
+        if bundle.manifest.format == "torch":
+            continue
+        report = lint(bundle.model_path, target)
+        told = (
+            f"{bundle.folder} on {report.target}: {report.errors} errors in {len(report.findings)} findings"
+        )
+        if report.errors:
+            failures.append(CheckError(f"{told}; see slimalign lint"))
+        progress.console.print(told)
     return failures
 
 

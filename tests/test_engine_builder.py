@@ -139,10 +139,10 @@ def test_a_changed_model_is_not_built(tmp_path: Path) -> None:
     for text in ("[]", json.dumps(manifest)):
         (tmp_path / "bundle.json").write_text(text)
         with pytest.raises(
-            EngineError, match="bundle.json: lacks some of files, format, .*; export the bundle again"
+            EngineError, match="bundle.json: lacks some of batch, files, format, .*; export the bundle again"
         ):
             engine_builder.read_manifest(str(tmp_path))
-    manifest |= {"precision": "int8", "input_size": 64, "output": "heatmaps"}
+    manifest |= {"precision": "int8", "input_size": 64, "output": "heatmaps", "batch": None}
     (tmp_path / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(EngineError, match="model.onnx: missing, changed or cut short since the export"):
         engine_builder.read_manifest(str(tmp_path))
@@ -219,13 +219,25 @@ SHAPES = "--minShapes=image:1x3x64x64 --optShapes=image:1x3x64x64 --maxShapes=im
     ],
 )
 def test_the_line_for_trtexec_is_that_of_its_version(version: str, ending: str) -> None:
-    manifest = {"model": "model.onnx", "input_size": 64, "precision": "int8", "output": "heatmaps"}
+    manifest = {
+        "model": "model.onnx",
+        "input_size": 64,
+        "precision": "int8",
+        "output": "heatmaps",
+        "batch": None,
+    }
     line = trtexec_line(manifest, version, parse_batches("1,1,8"))
     assert line == f"trtexec --onnx=model.onnx --saveEngine=model.engine {SHAPES} {ending}"
 
 
 def test_trtexec_is_not_named_where_it_would_build_something_else() -> None:
-    manifest = {"model": "model.onnx", "input_size": 64, "precision": "int8", "output": "points"}
+    manifest = {
+        "model": "model.onnx",
+        "input_size": 64,
+        "precision": "int8",
+        "output": "points",
+        "batch": None,
+    }
     with pytest.raises(
         EngineError, match="trtexec would compute the decoder in float16; build with this script"
     ):

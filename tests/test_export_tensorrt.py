@@ -139,7 +139,11 @@ def test_the_largest_values_are_magnitudes_over_all_faces() -> None:
     model = model_of([helper.make_node("Neg", ["image"], ["n"]), helper.make_node("Relu", ["n"], ["out"])])
     faces = np.zeros((2, CHANNELS, 3, 3), dtype=np.float32)
     faces[0, 0, 0, 0], faces[1, 1, 1, 1] = 3, -2
-    assert largest_values(model, ["image", "n", "out"], faces) == {"image": 3.0, "n": 3.0, "out": 2.0}
+    assert largest_values(model, ["image", "n", "out"], [faces[:1], faces[1:]]) == {
+        "image": 3.0,
+        "n": 3.0,
+        "out": 2.0,
+    }
 
 
 @pytest.fixture(scope="module")

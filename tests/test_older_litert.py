@@ -54,7 +54,7 @@ def test_every_precision_gives_there_what_it_gives_here(lively_supernet: HRSuper
     """In an environment of its own, because it needs an older NumPy, with nothing but what a device needs."""
     faces = np.random.default_rng(0).normal(size=(8, SIZE, SIZE, 3)).astype(np.float32)
     write_litert(lively_supernet, SIZE, tmp_path / "float.tflite")
-    ranges = litert_ranges(tmp_path / "float.tflite", faces)
+    ranges = litert_ranges(tmp_path / "float.tflite", [face[None] for face in faces])
     folders = {str(scheme): tmp_path / str(scheme) for scheme in (None, *SCHEMES)}
     for scheme in (None, *SCHEMES):
         write_bundle_of(tmp_path / "float.tflite", scheme, ranges, folders[str(scheme)])

@@ -133,14 +133,19 @@ def slim(
 def export(
     source: Annotated[Path, typer.Argument(help="A finished run, or a PyTorch bundle.")],
     formats: Annotated[
-        str,
+        Optional[str],
         typer.Option(
             "--formats",
             help="Comma-separated: onnx, onnx-fp16, onnx-int8 (for ONNX Runtime on CPUs), onnx-int8-tensorrt (by "
             "TensorRT's rules), litert, litert-fp16, litert-dynamic, litert-int8, litert-int8-io (int8 at the "
-            "interface too), litert-int16x8, tensorrt-fp16, tensorrt-int8, torch.",
+            "interface too), litert-int16x8, tensorrt-fp16, tensorrt-int8, torch. Default those worth having on "
+            "--target, or onnx,litert.",
         ),
-    ] = "onnx,litert",
+    ] = None,
+    target: Annotated[
+        Optional[str], typer.Option(help="A name of 'slimalign targets', or a device profile's file.")
+    ] = None,
+    jetpack: Annotated[Optional[str], typer.Option(help="JetPack of a Jetson; default its newest.")] = None,
     data: DataOption = None,
     data_format: FormatOption = "300w",
     normaliser: NormaliserOption = "inter-ocular",
@@ -148,7 +153,10 @@ def export(
     decode_inside: Annotated[
         bool, typer.Option("--decode-inside", help="Files give points and scores, not heatmaps.")
     ] = False,
-    opset: Annotated[int, typer.Option(help="Of ONNX files: 13 for JetPack 4 and 5, else 17.")] = 17,
+    opset: Annotated[
+        Optional[int], typer.Option(help="Of ONNX files, 13 or 17; default the target's, or 17.")
+    ] = None,
+    batch: Annotated[Optional[int], typer.Option(help="Files take batches of this size alone.")] = None,
     compute_capability: Annotated[
         Optional[str],
         typer.Option(help="Build TensorRT engines ahead of time for GPUs of this one, as in 8.6."),
@@ -171,21 +179,24 @@ def export(
     its recipe's settings, or of --data where SOURCE is a bundle. They pass with an NME at most 1 % above PyTorch's, 2 %
     in any subset.
 
-    Example: `slimalign export slimalign-demo --formats onnx-int8,litert-int8`
+    Example: `slimalign export slimalign-demo --target android`
     """
     from slimalign import api
 
     with shown_progress() as progress:
         bundles = api.export(
             source,
-            [name.strip() for name in formats.split(",")],
+            None if formats is None else [name.strip() for name in formats.split(",")],
             out,
+            target=target,
+            jetpack=jetpack,
             data=data,
             data_format=data_format,
             normaliser=normaliser,
             skip_bad=skip_bad,
             decode_inside=decode_inside,
             opset=opset,
+            batch=batch,
             compute_capability=compute_capability,
             batches=_batches(batches),
             rescue=rescue,
