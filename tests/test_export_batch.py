@@ -54,9 +54,9 @@ def test_a_file_of_one_batch_size_finds_the_same_landmarks(
     assert fixed[name].manifest.batch == BATCH
     expected, found = landmarks(name, any_batch[name]), landmarks(name, fixed[name])
     # LiteRT's int8 ranges are means of what each batch reaches: a step of the heatmaps apart.
-    atol = 0.25 if name == "litert-int8" else 0.05
-    np.testing.assert_allclose(found.points, expected.points, rtol=0, atol=atol)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01)
+    looser = 5 if name == "litert-int8" else 1
+    np.testing.assert_allclose(found.points, expected.points, rtol=0, atol=0.05 * looser)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=0.01 * looser)
 
 
 @pytest.mark.parametrize("name", NAMES)
