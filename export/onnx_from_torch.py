@@ -6,6 +6,7 @@ import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -60,18 +61,23 @@ def _trace(
 
     The newer exporter takes ten times as long for the same graph, and silently leaves opset 18 for 13.
     """
-    with warnings.catch_warnings():
+    # Of a network that it cannot export PyTorch prints the whole graph, asked to or not.
+    with warnings.catch_warnings(), patch.object(torch._C, "_jit_onnx_log", lambda *_: None):
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network,
-            (torch.zeros(batch or 1, 3, input_size, input_size),),
-            str(path),
-            input_names=[INPUT],
-            output_names=outputs,
-            dynamic_axes=None if batch else {name: {0: BATCH} for name in (INPUT, *outputs)},
-            opset_version=opset,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                network,
+                (torch.zeros(batch or 1, 3, input_size, input_size),),
+                str(path),
+                input_names=[INPUT],
+                output_names=outputs,
+                dynamic_axes=None if batch else {name: {0: BATCH} for name in (INPUT, *outputs)},
+                opset_version=opset,
+                dynamo=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"ONNX: {reason}; use other operations in the network") from None
 
 
 def _faults(model: Any, opset: int) -> list[str]:

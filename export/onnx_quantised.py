@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from slimalign.export.blocks import onnx_block
 from slimalign.export.onnx_file import in_order, save_onnx
 from slimalign.export.onnx_from_torch import INPUT
+from slimalign.runtimes.errors import UserError
 
 Float32 = NDArray[np.float32]
 
@@ -85,6 +87,7 @@ def write_onnx_int8(
     quantised, the head too: each layer left in float stands between conversions.
     """
     import onnx
+    from google.protobuf.message import DecodeError
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Faces(CalibrationDataReader):  # type: ignore[misc]
@@ -97,18 +100,23 @@ def write_onnx_int8(
 
     graph = onnx.load(str(source)).graph
     left = [node.name for node in graph.node if DECODER in node.name or onnx_block(node.name) in float_blocks]
-    with _quiet():
-        quantize_static(
-            str(source),
-            str(path),
-            Faces(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=left,
-            calibration_cache_path=ranges,
-        )
+    try:
+        with _quiet():
+            quantize_static(
+                str(source),
+                str(path),
+                Faces(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=left,
+                calibration_cache_path=ranges,
+            )
+    except DecodeError:  # it reads files of its own again, and does not look whether they were written
+        raise UserError(
+            f"{path}: ONNX Runtime's quantiser cut a file short; free some space in {tempfile.gettempdir()}"
+        ) from None
     save_onnx(onnx.load(str(path)), path)
 
 

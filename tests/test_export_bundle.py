@@ -208,6 +208,72 @@ def test_a_full_disk_leaves_nothing_under_the_name(tmp_path: Path, format_name: 
     assert names(tmp_path) == []
 
 
+QUANTISING = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from dots import dot_bench, dotted_faces
+from slimalign.export.bundle_writer import write_bundle
+from slimalign.runtimes.errors import UserError
+
+folder, format_name = sys.argv[2:]
+bench = dot_bench(dotted_faces(32), dotted_faces(4))
+made = bench.litert_ranges if format_name.startswith("litert") else bench.onnx_optimised
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try:
+    write_bundle(Path(folder), bench, format_name)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("format_name", ["onnx-int8", "onnx-int8-tensorrt", "litert-int8", "tensorrt-fp16"])
+def test_a_disk_that_fills_up_while_quantising_leaves_nothing(tmp_path: Path, format_name: str) -> None:
+    """The float file has still been written; some quantisers write it into files of their own."""
+    command = [
+        sys.executable,
+        "-c",
+        QUANTISING,
+        str(Path(__file__).parent),
+        str(tmp_path / "dots"),
+        format_name,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert str(tmp_path / "dots") in done.stdout
+    assert "free some space" in done.stdout
+    assert names(tmp_path) == []
+
+
+class MatrixExponential(torch.nn.Module):
+    """A network of an operation that no format has."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, 64, 64) -> (N, 19, 16, 16)."""
+        heatmaps = torch.nn.functional.avg_pool2d(images, 4).repeat(1, 7, 1, 1)[:, :19]
+        found: torch.Tensor = torch.linalg.matrix_exp(heatmaps / 100)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("format_name", "said"),
+    [
+        ("onnx", "ONNX: Exporting the operator 'aten::linalg_matrix_exp' to ONNX opset version 17 is not"),
+        ("litert", "a network of class MatrixExponential cannot be written as files"),
+    ],
+)
+def test_an_operation_that_no_format_has_is_one_line(
+    crops: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str], format_name: str, said: str
+) -> None:
+    subject = ExportSubject("odd", MatrixExponential().eval(), 64, 1.25, "aflw-19", "local-softmax", 4)
+    with pytest.raises(UserError) as raised:
+        write_bundle(tmp_path / "odd", Workbench(subject, crops), format_name)
+    assert str(raised.value).startswith(said)
+    assert len(str(raised.value).splitlines()) == 1
+    assert capfd.readouterr().out == ""
+    assert names(tmp_path) == []
+
+
 def test_a_kill_leaves_nothing_under_the_name(
     subject: ExportSubject, crops: np.ndarray, tmp_path: Path
 ) -> None:
