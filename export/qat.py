@@ -1,7 +1,8 @@
 """Quantisation-aware training: a network learns to bear int8, taught by its own float self.
 
-The rounding is that of TensorRT's scheme, the coarsest of the three: signed and symmetric, one scale a tensor, one an
-output channel for weights. What is learnt is plain float weights, which every format's own quantiser takes.
+Batches take turns at random between the two ways in which files round activations: signed and symmetric as TensorRT
+does, and unsigned and asymmetric as LiteRT and ONNX Runtime do. Trained by one of them alone, a network learns its very
+rounding, and is worse in the other. What is learnt is plain float weights, which every format's own quantiser takes.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from slimalign.export.workbench import ExportFaces
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.schemes import scheme_named
 
-EPOCHS = 4
+EPOCHS = 2
 BATCH = 16
-PEAK = 1e-4
-"""Of the learning rate: a tenth of what students are trained with."""
+PEAK = 1e-5
+"""Of the learning rate: what is learnt lies near the weights as they are."""
 SEED = 0
 STAGE = "qat"
 FOLLOWING = 0.1
@@ -46,29 +47,37 @@ LEAST = 1e-12
 
 
 class FakeInt8(nn.Module):
-    """Rounds to 255 steps within the largest magnitude, that of the calibration's faces and, while training, of late.
+    """Rounds to 256 steps between the extremes of the calibration's faces, or while training, of late.
 
-    It follows the activations, as the calibration of the exported file will: in a fixed range a network learns to lean
-    on what lies outside being cut off.
+    They follow the activations, as the calibration of the exported file will: in a fixed range a network learns to lean
+    on what lies outside being cut off. Where it is not ``symmetric`` about 0 the range is that from least to largest.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.observing = True
-        self.register_buffer("largest", torch.zeros(()))
+        self.symmetric = True
+        self.register_buffer("extremes", torch.zeros(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """The values of ``x``, as int8 has them."""
-        largest = self.get_buffer("largest")
-        top = x.detach().abs().amax()
+        extremes = self.get_buffer("extremes")
+        seen = torch.stack(x.detach().aminmax())
         if self.observing:
-            largest.copy_(torch.maximum(largest, top))
+            extremes.copy_(
+                torch.stack([torch.minimum(extremes[0], seen[0]), torch.maximum(extremes[1], seen[1])])
+            )
             return x
         if self.training:
-            largest.lerp_(top, FOLLOWING)
-        scale = largest.clamp_min(LEAST) / INT8_MAX
-        zero = torch.zeros((), dtype=torch.int32, device=x.device)
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero, -128, 127)
+            extremes.lerp_(seen, FOLLOWING)
+        least, largest = extremes[0].clamp_max(0.0), extremes[1].clamp_min(0.0)
+        if self.symmetric:
+            scale = torch.maximum(-least, largest).clamp_min(LEAST) / INT8_MAX
+            zero = torch.zeros((), dtype=torch.int32, device=x.device)
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero, -128, 127)
+        scale = (largest - least).clamp_min(LEAST) / 255
+        zero = torch.round(-least / scale).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, 255)
 
 
 class FakeInt8Conv(nn.Module):
@@ -109,9 +118,16 @@ class QuantisationAware(nn.Module):
         with torch.no_grad():
             for images in inputs.split(BATCH):
                 self.network(images)
-        for module in self.modules():
-            if isinstance(module, FakeInt8):
-                module.observing = False
+        for fake in self._fakes():
+            fake.observing = False
+
+    def round_symmetrically(self, symmetric: bool) -> None:
+        """Round activations as TensorRT does, or else as LiteRT and ONNX Runtime do."""
+        for fake in self._fakes():
+            fake.symmetric = symmetric
+
+    def _fakes(self) -> list[FakeInt8]:
+        return [module for module in self.modules() if isinstance(module, FakeInt8)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) -> heatmaps (N, K, H, W)."""
@@ -194,10 +210,15 @@ def _train(
     optimizer = trainer.adam(parameters)
     teacher = copy.deepcopy(teacher).to(device).eval().requires_grad_(False)
 
-    def batch_loss(batch: Batch, _: Generator) -> Tensor:
+    def batch_loss(batch: Batch, rng: Generator) -> Tensor:
+        aware.round_symmetrically(bool(torch.rand((), generator=rng) < 0.5))
         with torch.no_grad():
             taught = teacher(batch.images)
         return self_distillation_loss(taught, module(batch.images))
+
+    def validate() -> dict[str, float]:
+        aware.round_symmetrically(True)
+        return {"val_nme": validation.nme(aware, device)}
 
     trainer.run(
         Stage(
@@ -211,7 +232,7 @@ def _train(
             ],
             epochs=EPOCHS,
             batch=BATCH,
-            validate=lambda: {"val_nme": validation.nme(aware, device)},
+            validate=validate,
         )
     )
 
