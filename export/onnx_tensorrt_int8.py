@@ -140,12 +140,13 @@ def insert_pairs(graph: Any, places: Places, largest: Mapping[str, float]) -> No
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for name, readers in places.readers.items():
-        if not 0 < largest[name] < np.inf:
+        if not largest[name] < np.inf:
             raise UserError(
                 f"tensor {name}: its largest value over the calibration faces is {largest[name]:g}; it has no range "
                 "to quantise, train the network again"
             )
-        quantised = _pair(graph, name, np.float32(largest[name] / INT8_MAX))
+        # A tensor that is 0 on all faces has a positive scale too: TensorRT takes no other.
+        quantised = _pair(graph, name, np.float32((largest[name] or 1.0) / INT8_MAX))
         for node, place in readers:
             node.input[place] = quantised
     # Equal weights are kept once, and so is their pair.

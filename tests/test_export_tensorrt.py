@@ -129,7 +129,12 @@ def test_pairs_compute_what_rounding_to_127_steps_does() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("largest", [0.0, float("inf"), float("nan")])
+def test_a_tensor_that_is_zero_on_all_faces_has_a_positive_scale() -> None:
+    scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised(0.0).graph.initializer}
+    assert scales["image_scale"] == pytest.approx(1 / 127)
+
+
+@pytest.mark.parametrize("largest", [float("inf"), float("nan")])
 def test_a_tensor_without_a_range_is_named(largest: float) -> None:
     with pytest.raises(UserError, match="tensor image: its largest value over the calibration faces is"):
         quantised(largest)
