@@ -1,7 +1,7 @@
 """The decoders of ``runtimes.decode`` as part of the exported graph: heatmaps in, points and scores out.
 
 Written in what every format keeps in its own layout: constant grids, sums, largest values and products in four
-dimensions, no gathering and nothing whose shape hangs on the data. Masks are made with clamps, because LiteRT's quick
+dimensions, no gathering and nothing whose shape hangs on the data. Masks are made with ReLUs, because LiteRT's quick
 kernels have no comparisons.
 """
 
@@ -56,7 +56,7 @@ class InGraphDecoder(nn.Module):
 
     def _peak(self, heatmaps: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         """The first of the highest places, one of each heatmap."""
-        below = torch.clamp((top - heatmaps) * STEEP, 0.0, 1.0)
+        below = _unit((top - heatmaps) * STEEP)
         place = (self.get_buffer("index") + below * self._side**2).amin(dim=self._plane, keepdim=True)
         y = torch.floor((place + 0.5) / self._side)
         return place - y * self._side, y
@@ -64,8 +64,8 @@ class InGraphDecoder(nn.Module):
     def _mean(self, weights: Tensor, x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
         """The mean place by ``weights`` in a window about (x, y), and the weight in it."""
         reach = window // 2 + 1
-        near = torch.clamp(reach - torch.abs(self.get_buffer("across") - x), 0.0, 1.0) * torch.clamp(
-            reach - torch.abs(self.get_buffer("down") - y), 0.0, 1.0
+        near = _unit(reach - torch.abs(self.get_buffer("across") - x)) * _unit(
+            reach - torch.abs(self.get_buffer("down") - y)
         )
         inside = weights * near
         total = self._sum(inside)
@@ -79,19 +79,29 @@ class InGraphDecoder(nn.Module):
     def _quarter(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """A quarter of a step towards the larger neighbour; a peak on the border has one only and stays."""
         last = self._side - 1
-        dx = torch.sign(self._at(heatmaps, x + 1, y) - self._at(heatmaps, x - 1, y))
-        dy = torch.sign(self._at(heatmaps, x, y + 1) - self._at(heatmaps, x, y - 1))
-        inner_x, inner_y = (torch.clamp(v, 0.0, 1.0) * torch.clamp(last - v, 0.0, 1.0) for v in (x, y))
+        dx = _sign(self._at(heatmaps, x + 1, y) - self._at(heatmaps, x - 1, y))
+        dy = _sign(self._at(heatmaps, x, y + 1) - self._at(heatmaps, x, y - 1))
+        inner_x, inner_y = (_unit(v) * _unit(last - v) for v in (x, y))
         return x + 0.25 * dx * inner_x, y + 0.25 * dy * inner_y
 
     def _at(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The values at whole places (x, y); 0 outside."""
-        column = torch.clamp(1 - torch.abs(self.get_buffer("across") - x), 0.0, 1.0)
-        row = torch.clamp(1 - torch.abs(self.get_buffer("down") - y), 0.0, 1.0)
+        column = _unit(1 - torch.abs(self.get_buffer("across") - x))
+        row = _unit(1 - torch.abs(self.get_buffer("down") - y))
         return self._sum(heatmaps * column * row)
 
     def _sum(self, values: Tensor) -> Tensor:
         return values.sum(dim=self._plane, keepdim=True)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """``x`` held to 0..1; as one clamp it would be an operation that LiteRT's delegates do not have."""
+    return 1 - torch.relu(1 - torch.relu(x))
+
+
+def _sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1, by an operation that the delegates have."""
+    return torch.clamp(x * STEEP, -1.0, 1.0)
 
 
 class Decoding(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from slimalign.export.lint.lint import lint
 from slimalign.export.onnx_from_torch import OPSETS
 from slimalign.export.workbench import GraphOptions
 from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.profile import all_targets, target_named
 from slimalign.targets.target import Target
@@ -46,6 +48,15 @@ def test_no_errors_on_a_device_that_lists_the_format(
         assert report.facts.int8_share == expected, name
         assert report.facts.transposes == 0
         assert report.target == target.told
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_decoder_in_the_graph_leaves_nothing_to_plain_kernels(decoder: str, tmp_path: Path) -> None:
+    faces = dotted_faces(4)
+    bench = dot_bench(faces, faces, GraphOptions(decode_inside=True))
+    bench.subject = dataclasses.replace(bench.subject, decoder=decoder)
+    bundle = write_bundle(tmp_path / "dots", bench, "litert")
+    assert lint(bundle.folder, target_named("android")).findings == ()
 
 
 def test_a_newer_opset_than_the_jetpacks_is_warned_of(bundles: dict[tuple[str, int], Bundle]) -> None:
