@@ -6,6 +6,7 @@ TensorRT from 8.0, and nothing else; so its syntax is that of Python 3.6, and it
     python3 build_engine.py                          builds for this machine's GPU
     python3 build_engine.py --batches 1,4,8          least, best and largest batch size
     python3 build_engine.py --trtexec                prints the equal line for trtexec
+    python3 build_engine.py --layers                 builds, and prints the engine's layers as JSON
 
 An engine runs only on the GPU, the platform and the TensorRT that it was built for. It lies in engines/, and beside it
 a JSON file says what it was built for; where that is not what is asked for, it is built again from the ONNX.
@@ -261,6 +262,8 @@ def build(
         )
     config = builder.create_builder_config()
     set_workspace(config, trt)
+    if hasattr(config, "profiling_verbosity"):  # so that --layers tells their precisions
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     set_precision(config, library, manifest["precision"])
     if manifest["output"] == "points":
         keep_decoder_float32(network, config, library)
@@ -354,6 +357,21 @@ def use_timings(config: Any, library: Library, path: str) -> Optional[Any]:
     return timings
 
 
+def layers_of(engine: str, library: Library) -> str:
+    """The layers of the file ``engine`` as JSON, with their precisions: what TensorRT has made of the network."""
+    trt = library.module
+    if not hasattr(trt, "EngineInspector"):
+        raise EngineError(
+            "--layers: %s %s cannot tell them; TensorRT can from 8.2 on" % (library.name, library.version)
+        )
+    with open(engine, "rb") as file:
+        loaded = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(file.read())
+    if loaded is None:
+        raise EngineError("%s: cannot be loaded here, see above; --layers needs the GPU it is for" % engine)
+    text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return str(text)
+
+
 def trtexec_line(manifest: Dict[str, Any], library_version: str, batches: Tuple[int, int, int]) -> str:
     """The line for trtexec that builds the same engine, every setting that builds one stated."""
     if manifest["output"] == "points":
@@ -406,6 +424,7 @@ def main() -> int:
     options.add_argument(
         "--trtexec", action="store_true", help="print the equal line for trtexec and build nothing"
     )
+    options.add_argument("--layers", action="store_true", help="print the layers of the engine as JSON")
     chosen = options.parse_args()
     try:
         batches = parse_batches(chosen.batches)
@@ -423,7 +442,8 @@ def main() -> int:
             if found is None:
                 raise EngineError("no GPU here; name one to build for, as in --compute-capability 8.6")
             capability = found.capability
-        print(engine_for(chosen.bundle, Settings(batches, capability)))
+        engine = engine_for(chosen.bundle, Settings(batches, capability))
+        print(layers_of(engine, library_for(capability)) if chosen.layers else engine)
     except EngineError as error:
         print("build_engine: %s" % error, file=sys.stderr)
         return 2

@@ -167,6 +167,40 @@ def flags_of(*names: str) -> Any:
     return SimpleNamespace(**{name: place for place, name in enumerate(names)})
 
 
+@pytest.mark.skipif(gpu() is not None, reason="this machine has a GPU")
+def test_layers_cannot_be_told_without_the_gpu(bundle: Bundle) -> None:
+    """TensorRT has said why before."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is for x86-64 Linux")
+    done = build(bundle.folder, "--compute-capability", "8.6", "--layers")
+    assert done.returncode == 2
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"build_engine: {bundle.folder}/engines/sm86-b8.engine: cannot be loaded here")
+
+
+def inspecting(engine: bytes) -> Library:
+    """Stands in for a TensorRT that can load ``engine``; it has run on no GPU here."""
+    inspector = SimpleNamespace(get_engine_information=lambda kind: json.dumps({"kind": kind}))
+    loaded = SimpleNamespace(create_engine_inspector=lambda: inspector)
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: loaded if data == engine else None)
+    module = SimpleNamespace(
+        EngineInspector=object,
+        LayerInformationFormat=SimpleNamespace(JSON="json"),
+        Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None}),
+        Runtime=lambda logger: runtime,
+    )
+    return Library(module, "tensorrt", "8.5.2")
+
+
+def test_layers_are_what_the_inspector_tells_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    path.write_bytes(b"engine")
+    assert json.loads(engine_builder.layers_of(str(path), inspecting(b"engine"))) == {"kind": "json"}
+    with pytest.raises(EngineError, match="a.engine: cannot be loaded here"):
+        engine_builder.layers_of(str(path), inspecting(b"another"))
+    with pytest.raises(EngineError, match="--layers: tensorrt 8.0.1 cannot tell them"):
+        engine_builder.layers_of(str(path), OLD)
+
+
 class Config:
     """What of a builder's configuration older and newer versions have."""
 
@@ -183,7 +217,7 @@ OLD = Library(
         BuilderFlag=flags_of("FP16", "INT8"), NetworkDefinitionCreationFlag=flags_of("EXPLICIT_BATCH")
     ),
     "tensorrt",
-    "8.2.1",
+    "8.0.1",
 )
 NEW = Library(
     SimpleNamespace(
