@@ -45,3 +45,24 @@ def test_the_random_architectures_are_the_measured_ones() -> None:
     baselines = json.loads((RESULTS / "waterfall.json").read_text())["baselines"]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"{nme:.2f}" in text for nme in baselines.values())
+
+
+def precisions() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((RESULTS / "precisions.json").read_text())["rows"]
+    return found
+
+
+@pytest.mark.parametrize("row", precisions(), ids=lambda row: f"{row['runtime']}-{row['precision']}")
+def test_the_precisions_are_the_measured_ones(row: dict[str, Any]) -> None:
+    (found,) = (cells for cells in table_rows(6) if cells[:2] == [RUNTIMES[row["runtime"]], row["precision"]])
+    network, plain = precisions()[0], {r["runtime"]: r for r in precisions() if r["precision"] == "fp32"}
+    size, val, test, p50 = (cell.split(" (") for cell in found[2:])
+    assert size[0] == f"{row['size_bytes'] / 1e6:.2f}"
+    assert float(p50[0]) == pytest.approx(row["p50_ms"], rel=3e-3)
+    for cell, split in ((val, "val_nme"), (test, "test_nme")):
+        assert cell[0] == f"{row[split]:.3f}"
+        if row["precision"] != "fp32":
+            assert cell[1] == f"{100 * (row[split] / network[split] - 1):+.1f} %)"
+    for cell, figure in ((size, "size_bytes"), (p50, "p50_ms")):
+        if len(cell) > 1:
+            assert cell[1] == f"{row[figure] / plain[row['runtime']][figure]:.2f}x)"
