@@ -134,9 +134,9 @@ def export(
     in float, and ``qat`` trains its network for int8 where that is not asked for or does not do.
     """
     from slimalign.export.workbench import GraphOptions
-    from slimalign.exporting import RescueBy
-    from slimalign.making import ExportOptions, FacesFolder
-    from slimalign.making import export as write
+    from slimalign.export_jobs import RescueBy
+    from slimalign.exporting import ExportOptions, FacesFolder
+    from slimalign.exporting import export as write
     from slimalign.runtimes.engine_builder import Settings
     from slimalign.targets.profile import target_named
     from slimalign.targets.target import OPSET

@@ -1,149 +1,197 @@
-"""Bundles written one after another; a file that fails its check does not keep the others from being written."""
+"""The verb that exports: a run's student, or a PyTorch bundle, to files that devices run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
-from slimalign.export.bundle_writer import Report, write_bundle
-from slimalign.export.formats import format_named
-from slimalign.export.gate import GateError
-from slimalign.export.parity import ParityReport
-from slimalign.export.qat import retrained, training_of
-from slimalign.export.rescue import Rescue
-from slimalign.export.sensitivity import all_int8_report, rescue_by_blocks
-from slimalign.export.workbench import Workbench
-from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.errors import CheckError
+from slimalign.compress.data.drawn import drawn_samples
+from slimalign.compress.data.sample import cut_crops
+from slimalign.compress.torch_files import read_network
+from slimalign.export.formats import Format, check_imports, format_named
+from slimalign.export.lint.lint import lint
+from slimalign.export.subject import ExportSubject
+from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
+from slimalign.export_jobs import ExportJob, RescueBy, Rescuer, raise_all, write_bundles
+from slimalign.faces import read_split, recipe_faces
+from slimalign.run_folder import PARITY_CROPS_NAME, RUN_NAME, WATERFALL_NAME, check_faces, recipe_of
+from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.engine_builder import EngineError, Settings, check_batches, engine_for, library_for
+from slimalign.runtimes.errors import CheckError, UserError
+from slimalign.runtimes.schemes import scheme_named
+from slimalign.targets.target import Target
+from slimalign.waterfall import BUNDLES, PARITY_CROPS, STUDENT
 
 
 @dataclass(frozen=True)
-class ExportJob:
-    """One bundle to be written: the subject of ``bench`` in a format, as ``parent``/<name>-<format>."""
-
-    parent: Path
-    bench: Workbench
-    format_name: str
-
-    @property
-    def folder(self) -> Path:
-        """Where it goes; files that decode their heatmaps stand beside those that do not."""
-        points = "-points" if self.bench.gives_points(self.format_name) else ""
-        return self.parent / f"{self.bench.subject.name}-{self.format_name}{points}"
-
-    def write(
-        self, progress: Progress, bench: Workbench | None = None, rescue: Rescue | None = None
-    ) -> Bundle:
-        """Write it, of another ``bench`` or with a ``rescue`` where one is given."""
-        bench = bench or self.bench
-        report = partial(tell, progress, bench.subject.name, self.format_name)
-        return write_bundle(self.folder, bench, self.format_name, report, rescue)
-
-
-@dataclass(frozen=True)
-class RescueBy:
-    """What may be done with a calibrated file that does not pass the gate.
-
-    With ``blocks`` its worst blocks stay in float; where that is not wanted or does not do, with ``training`` its
-    network is trained for int8.
+class FacesFolder:
+    """A data set for exports: ``folder`` in ``format_name``; a run reads it by its recipe, a bundle takes the splits
+    ``train`` and ``val``.
     """
 
-    blocks: bool = False
-    training: bool = False
+    folder: Path | None
+    format_name: str
+    normaliser: str
+    skip_bad: bool
 
 
-class Rescuer:
-    """Rescues files of the subject on ``bench``; the training's checkpoints lie in ``folder``."""
+@dataclass(frozen=True)
+class ExportOptions:
+    """What may be asked of an export beside its formats.
 
-    def __init__(self, bench: Workbench, folder: Path, by: RescueBy, progress: Progress) -> None:
-        self._bench = bench
-        self._folder = folder
-        self._by = by
-        self._progress = progress
+    With ``engine`` the engines of TensorRT bundles are built too, ahead of time; ``rescue`` is for int8 files that
+    fail; every file is linted for ``target``, where there is one.
+    """
 
-    def write(self, job: ExportJob, failure: GateError) -> Bundle:
-        """The bundle of ``job``, rescued from its ``failure``; raises GateError where nothing does."""
-        if not format_named(job.format_name).calibrated:
-            raise failure
-        if self._by == RescueBy():
-            raise GateError(
-                f"{failure}; --rescue keeps its worst blocks in float, --qat trains its network for int8"
-            )
-        if self._by.blocks:
-            self._progress.console.print(f"{failure}; looking for blocks that must stay in float")
-            try:
-                return job.write(self._progress, rescue=self._found_blocks(job))
-            except GateError as error:
-                failure = GateError(f"{failure}; {error}")
-        if not self._by.training:
-            raise failure
-        self._progress.console.print(f"{failure}; training the network for int8")
-        report = all_int8_report(job.bench, job.format_name)
-        training = training_of(self._bench.faces)
-        return job.write(
-            self._progress, self._trained_bench, Rescue(report.network_nme, report.nme, training=training)
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    engine: Settings | None = None
+    rescue: RescueBy = field(default_factory=RescueBy)
+    target: Target | None = None
+
+
+def export(
+    source: Path,
+    formats: Sequence[str],
+    out: Path | None,
+    data: FacesFolder,
+    options: ExportOptions,
+    progress: Progress,
+) -> list[Bundle]:
+    """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
+
+    ``out`` is ``exported``/<name of the source's folder> by default.
+
+    Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Raises
+    CheckError for those that do not hold, or would not run on the target, once all are written.
+    """
+    kinds = [format_named(format_name) for format_name in formats]
+    check_imports(formats)
+    if options.engine is not None:
+        _check_engine(kinds, options.engine)
+    out = Path("exported") / source.resolve().name if out is None else out
+    place = out.resolve()
+    if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
+        raise UserError(
+            f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )
-
-    def _found_blocks(self, job: ExportJob) -> Rescue:
-        task = self._progress.add_task(f"{job.folder.name}: one block after another in float", total=None)
-        try:
-            found = rescue_by_blocks(
-                job.bench,
-                job.format_name,
-                lambda done, total: self._progress.update(task, completed=done, total=total),
-            )
-        finally:
-            self._progress.remove_task(task)
-        self._progress.console.print(f"{job.folder.name}: {found.told}")
-        return found
-
-    @cached_property
-    def _trained_bench(self) -> Workbench:
-        bench = self._bench
-        inputs = torch.from_numpy(bench.calibration_inputs("NCHW"))
-        return bench.with_network(retrained(bench.subject, inputs, bench.faces, self._folder, self._progress))
+    subject = _subject_from(source)
+    faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
+    bench = Workbench(subject, parity_crops(source, subject), faces, options.graph)
+    jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
+    rescuer = Rescuer(bench, out / f"{subject.name}-qat", options.rescue, progress)
+    bundles, failures = write_bundles(jobs, progress, rescuer)
+    if options.engine is not None:
+        engines = [bundle for bundle in bundles if bundle.manifest.format == "tensorrt"]
+        failures += _build_engines(engines, options.engine, progress)
+    if options.target is not None:
+        failures += _lint(bundles, options.target, progress)
+    raise_all(failures)
+    return bundles
 
 
-def write_bundles(
-    jobs: Sequence[ExportJob], progress: Progress, rescuer: Rescuer | None = None
-) -> tuple[list[Bundle], list[CheckError]]:
-    """The bundles of ``jobs`` that pass their check, by ``rescuer`` if need be; what is wrong with the others."""
-    task = progress.add_task("exporting", total=len(jobs))
-    bundles, failures = [], []
-    for job in jobs:
-        progress.update(task, description=f"exporting {job.bench.subject.name} as {job.format_name}")
-        try:
-            bundles.append(_write(job, progress, rescuer))
-        except CheckError as error:
-            failures.append(error)
-        progress.advance(task)
-    progress.remove_task(task)
-    return bundles, failures
-
-
-def _write(job: ExportJob, progress: Progress, rescuer: Rescuer | None) -> Bundle:
+def _check_engine(kinds: Sequence[Format], settings: Settings) -> None:
+    """Before anything is written: whether there is an engine to build, and what builds it."""
+    if all(kind.kind != "tensorrt" for kind in kinds):
+        raise UserError(
+            f"--compute-capability {settings.capability}: no engine is asked for; add tensorrt-fp16 or tensorrt-int8 "
+            "to --formats"
+        )
     try:
-        return job.write(progress)
-    except GateError as failure:
-        if rescuer is None:
-            raise
-        return rescuer.write(job, failure)
+        check_batches(settings.batches)
+        library_for(settings.capability)
+    except EngineError as error:
+        raise UserError(str(error)) from None
 
 
-def tell(progress: Progress, name: str, format_name: str, report: Report) -> None:
-    """Print what the check of a file found; of a PyTorch bundle only what it lacks."""
-    if format_name != "torch":
-        progress.console.print(f"{name} as {format_name}: {report.told}")
-    elif isinstance(report, ParityReport) and report.flat:
-        progress.console.print(f"{name}: its heatmaps are flat, it finds no points until it is trained")
+def _build_engines(bundles: Sequence[Bundle], settings: Settings, progress: Progress) -> list[CheckError]:
+    """Build the engines of ``bundles``; what is wrong with those that cannot be built."""
+    failures = []
+    for bundle in bundles:
+        task = progress.add_task(f"building the engine of {bundle.folder.name}", total=None)
+        try:
+            path = engine_for(str(bundle.folder), settings)
+        except EngineError as error:
+            failures.append(CheckError(str(error)))
+        else:
+            progress.console.print(
+                f"{path}: {Path(path).stat().st_size:,} bytes, for compute capability {settings.capability}; it was "
+                "not run"
+            )
+        progress.remove_task(task)
+    return failures
 
 
-def raise_all(failures: Sequence[CheckError]) -> None:
-    """Raise one CheckError that tells all ``failures`` in its line; nothing where there are none."""
-    if failures:
-        raise CheckError("; ".join(str(failure) for failure in failures))
+def _lint(bundles: Sequence[Bundle], target: Target, progress: Progress) -> list[CheckError]:
+    """Print how many findings there are in each bundle for ``target``; what would not run there."""
+    failures = []
+    for bundle in bundles:
+        if bundle.manifest.format == "torch":
+            continue
+        report = lint(bundle.model_path, target)
+        told = (
+            f"{bundle.folder} on {report.target}: {report.errors} errors in {len(report.findings)} findings"
+        )
+        if report.errors:
+            failures.append(CheckError(f"{told}; see slimalign lint"))
+        progress.console.print(told)
+    return failures
+
+
+def _export_faces(source: Path, subject: ExportSubject, data: FacesFolder, progress: Progress) -> ExportFaces:
+    """Training and validation faces: those of the run's recipe, or the splits ``train`` and ``val`` of ``data``."""
+    if (source / RUN_NAME).is_file():
+        recipe = recipe_of(source)
+        faces = recipe_faces(recipe.data, data.folder, data.skip_bad, progress)
+        check_faces(source, faces)
+        return ExportFaces(faces.train, faces.val, recipe.data.normaliser)
+    if data.folder is None:
+        raise UserError(
+            f"{source}: files of fewer bits are calibrated and judged on faces; give them with --data path/to/faces"
+        )
+    scheme = scheme_named(subject.scheme)
+    training, validation = (
+        read_split(data.format_name, scheme, data.folder, split, data.skip_bad, progress, normaliser)
+        for split, normaliser in (("train", None), ("val", data.normaliser))
+    )
+    return ExportFaces(training, validation, data.normaliser)
+
+
+def _subject_from(source: Path) -> ExportSubject:
+    is_bundle = (source / MANIFEST_NAME).is_file()
+    folder = source if is_bundle else source / BUNDLES / f"{STUDENT}-torch"
+    if not is_bundle and not (source / WATERFALL_NAME).is_file():
+        raise UserError(
+            f"{source}: neither a finished run nor a PyTorch bundle; give one made by 'slimalign run'"
+        )
+    bundle = read_bundle(folder)
+    if bundle.manifest.format != "torch":
+        raise UserError(
+            f"{source}: a bundle of format {bundle.manifest.format}; export starts from a torch bundle"
+        )
+    manifest = bundle.manifest
+    return ExportSubject(
+        name=manifest.name,
+        network=read_network(folder),
+        input_size=manifest.input_size,
+        box_scale=manifest.box_scale,
+        scheme=manifest.scheme,
+        decoder=manifest.decoder,
+        stride=manifest.stride,
+    )
+
+
+def parity_crops(source: Path, subject: ExportSubject) -> NDArray[np.uint8]:
+    """The run's own crops, or those of drawn faces where ``source`` is no run that kept some: (N, S, S, 3)."""
+    kept = source / PARITY_CROPS_NAME
+    if kept.is_file():
+        crops: NDArray[np.uint8] = np.load(kept)
+        return crops
+    faces = drawn_samples(PARITY_CROPS, scheme_named(subject.scheme), seed=0)
+    return cut_crops(faces, CropRule(subject.input_size, subject.box_scale))

@@ -28,7 +28,7 @@ from slimalign.export.bundle_writer import with_nme
 from slimalign.export.formats import FORMATS
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, Workbench
-from slimalign.exporting import ExportJob, write_bundles
+from slimalign.export_jobs import ExportJob, write_bundles
 from slimalign.measuring import bench
 from slimalign.run_folder import PARITY_CROPS_NAME, RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner

@@ -13,7 +13,7 @@ from small_manifest import small_manifest
 
 from slimalign import api, making
 from slimalign.compress.recipe import SlimRecipe, read_recipe
-from slimalign.exporting import raise_all
+from slimalign.export_jobs import raise_all
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import write_image
 from slimalign.runtimes.errors import CheckError, UserError

@@ -28,7 +28,7 @@ from slimalign.export.qat import (
 )
 from slimalign.export.uneven import uneven
 from slimalign.export.workbench import Workbench
-from slimalign.exporting import ExportJob, RescueBy, Rescuer, write_bundles
+from slimalign.export_jobs import ExportJob, RescueBy, Rescuer, write_bundles
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import network_inputs
 

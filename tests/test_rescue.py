@@ -18,7 +18,7 @@ from slimalign.export.gate import GateError, GateReport, gate_report
 from slimalign.export.rescue import RESCUE_NAME
 from slimalign.export.sensitivity import sensitivity, worst_blocks
 from slimalign.export.workbench import Workbench
-from slimalign.exporting import ExportJob, RescueBy, Rescuer, write_bundles
+from slimalign.export_jobs import ExportJob, RescueBy, Rescuer, write_bundles
 from slimalign.runtimes.bundle import read_bundle
 
 HURT = "s3_l0"

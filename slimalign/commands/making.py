@@ -72,7 +72,7 @@ def run(
         print_json(asdict(result.waterfall))
     else:
         _show(result)
-    from slimalign.exporting import raise_all
+    from slimalign.export_jobs import raise_all
 
     raise_all(result.failures)
 
