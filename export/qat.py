@@ -175,7 +175,7 @@ def retrained(
     """The network of ``subject`` after quantisation-aware training on ``faces``, of the same class and on the CPU.
 
     ``inputs`` (N, 3, S, S) are the calibration faces. Checkpoints and the log lie in ``folder``, by the network's
-    weights: the same call goes on with a training that was broken off, after its last whole epoch.
+    weights and the faces: the same call goes on with a training that was broken off, after its last whole epoch.
     """
     fabric = Fabric(accelerator="auto", devices=1, precision="32-true")
     scheme = scheme_named(subject.scheme)
@@ -187,7 +187,7 @@ def retrained(
     with tempfile.TemporaryDirectory() as cache:
         training = _training_faces(subject, faces, Path(cache), fabric.device, progress)
         trainer = Trainer(fabric, training, folder, SEED, progress, batch_norm_momentum=0.0)
-        _train(trainer, aware, subject.network, validation, f"{STAGE}-{_fingerprint(subject.network)}")
+        _train(trainer, aware, subject.network, validation, f"{STAGE}-{_fingerprint(subject.network, faces)}")
     return network.cpu()
 
 
@@ -253,8 +253,10 @@ def self_distillation_loss(target: Tensor, predicted: Tensor) -> Tensor:
     return distillation_loss(target, predicted) + error
 
 
-def _fingerprint(network: nn.Module) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(network: nn.Module, faces: ExportFaces) -> str:
+    """A name for the training: another network, other faces or settings make another one."""
+    names = [sample.name for sample in faces.training]
+    digest = hashlib.sha256(repr((names, EPOCHS, BATCH, PEAK, SEED)).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:8]
