@@ -63,8 +63,8 @@ class Stage:
     """One stage of training: everything that is saved and restored together.
 
     ``network`` holds all that is trained (two students, for instance); ``validate`` gives figures in
-    percent or of the factors, by name, after each epoch. Stages of one ``seed_name`` see the same faces in the
-    same order with the same augmentation, so that they can be compared.
+    percent or of the factors, by name, after each epoch; ``remedy`` is what to do where they are not finite. Stages of
+    one ``seed_name`` see the same faces in the same order with the same augmentation, so that they can be compared.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Stage:
     epochs: int
     batch: int
     validate: Callable[[], dict[str, float]]
+    remedy: str = "lower its learning rate in the recipe and run again with --retrain"
 
 
 @dataclass
@@ -245,9 +246,7 @@ def _refuse_non_finite(stage: Stage, path: Path, row: dict[str, float]) -> None:
 
 def _stopped(stage: Stage, path: Path, fault: str) -> UserError:
     kept = "the last good checkpoint is kept" if path.exists() else "no epoch was finished"
-    return UserError(
-        f"{stage.name}: {fault}; {kept}, lower its learning rate in the recipe and run again with --retrain"
-    )
+    return UserError(f"{stage.name}: {fault}; {kept}, {stage.remedy}")
 
 
 def _write_csv(path: Path, history: list[dict[str, float]]) -> None:

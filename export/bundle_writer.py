@@ -83,7 +83,10 @@ def write_bundle(
     except (ParityError, GateError) as error:
         place = _beside(folder, f"failed-{error.check}")
         _move(part, place)
-        raise type(error)(f"{place}: the {format_name} file {FAULTS[error.check]}: {error}") from None
+        message = f"{place}: the {format_name} file {FAULTS[error.check]}: {error}"
+        if isinstance(error, GateError):
+            raise GateError(message, error.report) from None
+        raise ParityError(message) from None
     except OSError as error:
         raise UserError(f"{folder}: {cannot_be_written(error)}") from None
     finally:
@@ -126,7 +129,7 @@ def _passed(bundle: Bundle, found: Report) -> Bundle:
     name = bundle.manifest.name
     if isinstance(found, GateReport):
         if found.fault:
-            raise GateError(f"bundle '{name}': {found.fault}")
+            raise GateError(f"bundle '{name}': {found.fault}", found)
         return _with_manifest(bundle, dataclasses.replace(bundle.manifest, gate=found.to_dict()))
     if found.fault:
         raise ParityError(f"bundle '{name}': {found.fault}")

@@ -41,9 +41,10 @@ class Format:
     ``write`` makes them, the model file first; ``computed`` is the network
     as the file computes it, whose cost is the file's. ``kind`` is the runtime's, as in a manifest, ``layout`` that of
     input and heatmaps, ``tools`` the packages whose versions the bundle records, ``imports`` the modules that writing
-    and checking a file takes. ``blocks`` lists what can be left in float where the activations' ranges are those of
-    faces, ``int8_share`` measures which share of the multiply-adds outside the head is in int8, ``gate_faces`` is how
-    many validation faces the file is judged on, None for all, ``opener`` what it is judged in.
+    and checking a file takes. ``calibrated`` says that the activations' ranges are those of faces. Of int8 formats
+    ``blocks`` lists what can be left in float, ``int8_share`` measures which share of the multiply-adds outside the
+    head is in int8. ``gate_faces`` is how many validation faces the file is judged on, None for all, ``opener`` what it
+    is judged in.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Format:
     imports: tuple[str, ...]
     write: Write
     computed: Callable[[nn.Module], nn.Module]
+    calibrated: bool = False
     blocks: Callable[[Workbench], list[str]] | None = None
     int8_share: Callable[[Path], float] | None = None
     gate_faces: int | None = None
@@ -67,11 +69,6 @@ class Format:
     def runs_here(self) -> bool:
         """Whether what it is judged in is what it is for, so that its latency here means something."""
         return self.opener is open_bundle
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the ranges of its activations are those on faces."""
-        return self.blocks is not None
 
 
 def _itself(network: nn.Module) -> nn.Module:
@@ -127,7 +124,7 @@ def _onnx(precision: str, write: Write, calibrated: bool = False) -> Format:
     tools = ("torch", "onnx") if precision == "fp32" else ("torch", "onnx", "onnxruntime")
     blocks, share = (_onnx_blocks, onnx_int8_share) if calibrated else (None, None)
     imports = ("onnx", "onnxscript", "onnxruntime")
-    return Format("onnx", precision, "NCHW", tools, imports, write, folded, blocks, share)
+    return Format("onnx", precision, "NCHW", tools, imports, write, folded, calibrated, blocks, share)
 
 
 def _onnx_blocks(bench: Workbench) -> list[str]:
@@ -164,14 +161,18 @@ def _litert_quantised(
         tools=(*plain.tools, "ai-edge-quantizer"),
         imports=(*plain.imports, "ai_edge_quantizer"),
         write=partial(_write_litert_quantised, precision, calibrated),
-        blocks=_litert_blocks if calibrated else None,
+        calibrated=calibrated,
+        blocks=_litert_blocks if int8 else None,
         int8_share=litert_int8_share if int8 else None,
         gate_faces=gate_faces,
     )
 
 
 ONNX_FP16 = _onnx("fp16", _write_onnx_fp16)
-ONNX_INT8_TENSORRT = _onnx("int8-tensorrt", _write_onnx_int8_tensorrt, calibrated=True)
+# It is judged in ONNX Runtime, by the same arithmetic, but is not for it.
+ONNX_INT8_TENSORRT = replace(
+    _onnx("int8-tensorrt", _write_onnx_int8_tensorrt, calibrated=True), opener=OnnxRuntimeSession
+)
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {

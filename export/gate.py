@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,9 +31,16 @@ INTERVAL = (2.5, 97.5)
 
 
 class GateError(CheckError):
-    """A file whose landmarks are worse than its network's by more than the gate allows."""
+    """A file whose landmarks are worse than its network's by more than the gate allows.
+
+    ``report`` says by how much; it is None where the file could not be judged.
+    """
 
     check = "gate"
+
+    def __init__(self, message: str, report: GateReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,12 @@ class GateReport:
                     "allowed"
                 )
         return None
+
+    @property
+    def strain(self) -> float:
+        """The loss in parts of what is allowed, over all faces or in the subset where it is largest; 1 just passes."""
+        subsets = [loss / SUBSET_LIMIT for loss in self.subset_losses.values()]
+        return max(self.loss / WHOLE_LIMIT, *subsets, -math.inf)
 
     def to_dict(self) -> dict[str, float]:
         """What a bundle keeps of it."""

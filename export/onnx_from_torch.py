@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -61,8 +62,7 @@ def _trace(
 
     The newer exporter takes ten times as long for the same graph, and silently leaves opset 18 for 13.
     """
-    # Of a network that it cannot export PyTorch prints the whole graph, asked to or not.
-    with warnings.catch_warnings(), patch.object(torch._C, "_jit_onnx_log", lambda *_: None):
+    with warnings.catch_warnings(), _graph_unprinted():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             torch.onnx.export(
@@ -77,7 +77,22 @@ def _trace(
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"ONNX: {reason}; use other operations in the network") from None
+            raise UserError(
+                f"{type(network).__name__}, as ONNX: {reason}; use other operations in the network"
+            ) from None
+
+
+@contextmanager
+def _graph_unprinted() -> Iterator[None]:
+    """Without the whole graph, which PyTorch prints of a network that it cannot export, asked to or not."""
+    printing = getattr(torch._C, "_jit_onnx_log", None)
+    if printing is not None:
+        torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        if printing is not None:
+            torch._C._jit_onnx_log = printing
 
 
 def _faults(model: Any, opset: int) -> list[str]:

@@ -187,7 +187,7 @@ def retrained(
     with tempfile.TemporaryDirectory() as cache:
         training = _training_faces(subject, faces, Path(cache), fabric.device, progress)
         trainer = Trainer(fabric, training, folder, SEED, progress, batch_norm_momentum=0.0)
-        _train(trainer, aware, subject.network, validation, f"{STAGE}-{_fingerprint(subject.network, faces)}")
+        _train(trainer, aware, subject.network, validation, f"{STAGE}-{_fingerprint(subject, inputs, faces)}")
     return network.cpu()
 
 
@@ -232,6 +232,7 @@ def _train(
             ],
             epochs=EPOCHS,
             batch=BATCH,
+            remedy="export it without --qat",
             validate=validate,
         )
     )
@@ -253,11 +254,14 @@ def self_distillation_loss(target: Tensor, predicted: Tensor) -> Tensor:
     return distillation_loss(target, predicted) + error
 
 
-def _fingerprint(network: nn.Module, faces: ExportFaces) -> str:
-    """A name for the training: another network, other faces or settings make another one."""
-    names = [sample.name for sample in faces.training]
-    digest = hashlib.sha256(repr((names, EPOCHS, BATCH, PEAK, SEED)).encode())
-    for name, tensor in network.state_dict().items():
+def _fingerprint(subject: ExportSubject, inputs: Tensor, faces: ExportFaces) -> str:
+    """A name for the training: another network, other faces, crops or settings make another one."""
+    crop = (subject.input_size, subject.box_scale, subject.scheme)
+    digest = hashlib.sha256(repr((crop, EPOCHS, BATCH, PEAK, SEED)).encode())
+    for sample in faces.training:
+        digest.update(sample.name.encode() + sample.box.tobytes() + sample.points.tobytes())
+    digest.update(inputs.numpy().tobytes())
+    for name, tensor in subject.network.state_dict().items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:8]
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import shutil
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.torch_files import read_network, write_network
 from slimalign.runtimes.bundle import MANIFEST_NAME, file_sha256, read_bundle
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import write_text
 
 SPREAD = 1.5
 """The factors are 10 to the power of -SPREAD up to SPREAD."""
@@ -52,16 +54,24 @@ def uneven(network: HRSuperNet, operations: Sequence[str]) -> HRSuperNet:
 
 
 def write_uneven(source: Path, folder: Path, operations: Sequence[str]) -> None:
-    """Write the PyTorch bundle ``source`` to ``folder`` with ``operations`` made uneven."""
+    """Write the PyTorch bundle ``source`` to ``folder`` with ``operations`` made uneven.
+
+    Raises UserError where something lies at ``folder``, ``source`` holds no student, or has no such operations.
+    """
     bundle = read_bundle(source)
     network = read_network(source)
     if not isinstance(network, HRSuperNet):
         raise UserError(f"{source}: holds no student; give the PyTorch bundle of one")
-    shutil.copytree(source, folder)
-    names = write_network(folder, uneven(network, operations))
-    files = {name: file_sha256(folder / name) for name in names}
-    manifest = dataclasses.replace(bundle.manifest, name=folder.name, files=files, nme={})
-    (folder / MANIFEST_NAME).write_text(manifest.to_json())
+    made = uneven(network, operations)
+    if folder.exists():
+        raise UserError(f"{folder}: is there already; give another place")
+    with tempfile.TemporaryDirectory(dir=folder.resolve().parent) as place:
+        part = Path(place) / folder.name
+        part.mkdir()
+        files = {name: file_sha256(part / name) for name in write_network(part, made)}
+        manifest = dataclasses.replace(bundle.manifest, name=folder.name, files=files, nme={})
+        write_text(part / MANIFEST_NAME, manifest.to_json())
+        part.rename(folder)
 
 
 def main() -> None:
@@ -71,7 +81,10 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("--operations", required=True, help="comma-separated, as s5_t3_f0,s8_t2_f0")
     chosen = options.parse_args()
-    write_uneven(chosen.source, chosen.folder, chosen.operations.split(","))
+    try:
+        write_uneven(chosen.source, chosen.folder, chosen.operations.split(","))
+    except UserError as error:
+        sys.exit(f"uneven: {error}")
 
 
 if __name__ == "__main__":

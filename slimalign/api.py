@@ -145,7 +145,7 @@ def export(
         raise UserError(f"--jetpack {jetpack}: name the Jetson, as in --target jetson-orin-nano")
     device = None if target is None else target_named(target, jetpack)
     if formats is None:
-        formats = ("onnx", "litert") if device is None else device.formats
+        formats = ("onnx", "litert") if device is None else _known_formats(device)
     if opset is None:
         opset = OPSET if device is None else device.opset
     options = ExportOptions(
@@ -255,6 +255,16 @@ def lint(file: str | Path, target: str, jetpack: str | None = None) -> Report:
     from slimalign.targets.profile import target_named
 
     return read(Path(file), target_named(target, jetpack))
+
+
+def _known_formats(target: Target) -> Sequence[str]:
+    """The formats of a profile, which may be a user's."""
+    from slimalign.export.formats import format_named
+
+    try:
+        return [name for name in target.formats if format_named(name)]
+    except UserError as error:
+        raise UserError(f"target {target.name}: {error}") from None
 
 
 def _bundle(given: str | Path | Bundle) -> Bundle:

@@ -12,11 +12,11 @@ from rich.progress import Progress
 
 from slimalign.export.bundle_writer import Report, write_bundle
 from slimalign.export.formats import format_named
-from slimalign.export.gate import GateError
+from slimalign.export.gate import GateError, GateReport
 from slimalign.export.parity import ParityReport
 from slimalign.export.qat import retrained, training_of
-from slimalign.export.rescue import Rescue
-from slimalign.export.sensitivity import all_int8_report, rescue_by_blocks
+from slimalign.export.rescue import Judged, Rescue
+from slimalign.export.sensitivity import rescue_by_blocks
 from slimalign.export.workbench import Workbench
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import CheckError
@@ -68,7 +68,8 @@ class Rescuer:
 
     def write(self, job: ExportJob, failure: GateError) -> Bundle:
         """The bundle of ``job``, rescued from its ``failure``; raises GateError where nothing does."""
-        if not format_named(job.format_name).calibrated:
+        report = failure.report
+        if report is None or format_named(job.format_name).blocks is None:
             raise failure
         if self._by == RescueBy():
             raise GateError(
@@ -77,24 +78,25 @@ class Rescuer:
         if self._by.blocks:
             self._progress.console.print(f"{failure}; looking for blocks that must stay in float")
             try:
-                return job.write(self._progress, rescue=self._found_blocks(job))
+                return job.write(self._progress, rescue=self._found_blocks(job, report))
             except GateError as error:
                 failure = GateError(f"{failure}; {error}")
         if not self._by.training:
             raise failure
         self._progress.console.print(f"{failure}; training the network for int8")
-        report = all_int8_report(job.bench, job.format_name)
         training = training_of(self._bench.faces)
-        return job.write(
-            self._progress, self._trained_bench, Rescue(report.network_nme, report.nme, training=training)
-        )
+        rescue = Rescue(report.network_nme, Judged.of(report), training=training)
+        bundle = job.write(self._progress, self._trained_bench, rescue)
+        self._progress.console.print(f"{job.folder.name}: {rescue.told}")
+        return bundle
 
-    def _found_blocks(self, job: ExportJob) -> Rescue:
+    def _found_blocks(self, job: ExportJob, report: GateReport) -> Rescue:
         task = self._progress.add_task(f"{job.folder.name}: one block after another in float", total=None)
         try:
             found = rescue_by_blocks(
                 job.bench,
                 job.format_name,
+                report,
                 lambda done, total: self._progress.update(task, completed=done, total=total),
             )
         finally:

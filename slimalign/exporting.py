@@ -75,6 +75,8 @@ def export(
     check_imports(formats)
     if options.engine is not None:
         _check_engine(kinds, options.engine)
+    if options.target is not None:
+        _check_runs(formats, options.target)
     out = Path("exported") / source.resolve().name if out is None else out
     place = out.resolve()
     if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
@@ -94,6 +96,14 @@ def export(
         failures += _lint(bundles, options.target, progress)
     raise_all(failures)
     return bundles
+
+
+def _check_runs(formats: Sequence[str], target: Target) -> None:
+    """Raise UserError for a format that ``target`` does not run; a TensorRT engine may be built of any ONNX file."""
+    runs = {*target.runtimes, "torch"} | ({"onnx"} if "tensorrt" in target.runtimes else set())
+    for name in formats:
+        if format_named(name).kind not in runs:
+            raise UserError(f"--formats {name}: {target.name} runs {', '.join(target.formats)}")
 
 
 def _check_engine(kinds: Sequence[Format], settings: Settings) -> None:

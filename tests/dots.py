@@ -105,6 +105,17 @@ def hurt_dot_finder(block: str) -> HRSuperNet:
     return network
 
 
+def uneven_dot_finder() -> HRSuperNet:
+    """The same function with channels of the stem scaled apart: in TensorRT's scheme some have no steps left."""
+    network = dot_finder()
+    factors = torch.logspace(-1, 1, 6)
+    state = network.state_dict()
+    state["stem.1.weight"].mul_(factors)
+    state["stem.1.bias"].mul_(factors)
+    state["stem.3.weight"].div_(factors[None, :, None, None])
+    return network
+
+
 def dot_bench(
     training: Sequence[Sample],
     validation: Sequence[Sample],

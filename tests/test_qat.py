@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from dots import dot_bench, dot_finder, dotted_faces
+from dots import dot_bench, dot_finder, dotted_faces, uneven_dot_finder
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
@@ -26,9 +27,11 @@ from slimalign.export.qat import (
     self_distillation_loss,
     with_norms_in_convolutions,
 )
-from slimalign.export.uneven import uneven
-from slimalign.export.workbench import Workbench
+from slimalign.export.subject import ExportSubject
+from slimalign.export.uneven import uneven, write_uneven
+from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.export_jobs import ExportJob, RescueBy, Rescuer, write_bundles
+from slimalign.runtimes.bundle import read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import network_inputs
 
@@ -124,7 +127,7 @@ def test_the_aware_network_computes_what_the_file_by_tensorrts_rules_does(tmp_pa
         found = aware(torch.from_numpy(inputs)).numpy()
         exact = bench.subject.network(torch.from_numpy(inputs)).numpy()
     rounded = float(np.abs(file - exact).mean())
-    assert 0 < float(np.abs(found - file).mean()) < rounded
+    assert 0 < float(np.abs(found - file).mean()) < 0.5 * rounded
 
 
 def test_the_loss_is_nothing_where_the_heatmaps_are_the_same() -> None:
@@ -148,20 +151,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qat, "PEAK", 3e-3)
 
 
-def uneven_dots() -> Workbench:
-    """The dot finder, with channels of its stem scaled apart: in TensorRT's scheme some have no steps left."""
-    network = dot_finder()
-    factors = torch.logspace(-1, 1, 6)
-    state = network.state_dict()
-    state["stem.1.weight"].mul_(factors)
-    state["stem.1.bias"].mul_(factors)
-    state["stem.3.weight"].div_(factors[None, :, None, None])
-    return dot_bench(dotted_faces(64), dotted_faces(16, seed=100), network=network)
-
-
 @pytest.mark.usefixtures("quick")
 def test_training_makes_a_file_pass_that_did_not(tmp_path: Path, progress: Progress) -> None:
-    bench = uneven_dots()
+    bench = dot_bench(dotted_faces(64), dotted_faces(16, seed=100), network=uneven_dot_finder())
     job = ExportJob(tmp_path, bench, "onnx-int8-tensorrt")
     with pytest.raises(GateError, match="at most 1 % worse is allowed"):
         job.write(progress)
@@ -172,21 +164,26 @@ def test_training_makes_a_file_pass_that_did_not(tmp_path: Path, progress: Progr
     kept = json.loads((bundle.folder / "rescue.json").read_text())
     assert kept["training"] == {"epochs": 20, "batch": 16, "peak_learning_rate": 3e-3, "seed": 0, "faces": 64}
     assert (kept["float_blocks"], kept["alone"]) == ([], {})
-    assert kept["all_int8_nme"] > 1.01 * kept["network_nme"]
+    assert kept["all_int8"]["nme"] > 1.01 * kept["network_nme"]
+    assert kept["all_int8"]["strain"] == pytest.approx(
+        100 * (kept["all_int8"]["nme"] / kept["network_nme"] - 1)
+    )
     assert bundle.manifest.gate is not None
     assert bundle.manifest.gate["loss"] <= 1
     assert bundle.manifest.int8_share == 1
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_training_is_gone_on_with_and_belongs_to_its_network(tmp_path: Path, progress: Progress) -> None:
+def test_a_finished_training_is_taken_as_it_is_and_belongs_to_its_network_and_faces(
+    tmp_path: Path, progress: Progress
+) -> None:
     bench = dot_bench(dotted_faces(32), dotted_faces(4, seed=100))
     inputs = torch.from_numpy(bench.calibration_inputs("NCHW"))
     before = {name: tensor.clone() for name, tensor in bench.subject.network.state_dict().items()}
 
-    def trained(network: nn.Module) -> dict[str, torch.Tensor]:
+    def trained(network: nn.Module, faces: ExportFaces = bench.faces) -> dict[str, torch.Tensor]:
         subject = bench.with_network(network).subject
-        return retrained(subject, inputs, bench.faces, tmp_path, progress).state_dict()
+        return retrained(subject, inputs, faces, tmp_path, progress).state_dict()
 
     first = trained(bench.subject.network)
     (folder,) = tmp_path.glob("qat-*")
@@ -198,6 +195,9 @@ def test_a_training_is_gone_on_with_and_belongs_to_its_network(tmp_path: Path, p
     assert not torch.equal(first["head.heatmaps.weight"], before["head.heatmaps.weight"])
     trained(dot_finder(encoders=2))
     assert len(list(tmp_path.glob("qat-*"))) == 2
+    moved = [dataclasses.replace(face, points=face.points + 1) for face in bench.faces.training]
+    trained(bench.subject.network, dataclasses.replace(bench.faces, training=moved))
+    assert len(list(tmp_path.glob("qat-*"))) == 3
 
 
 def test_uneven_channels_compute_the_same(lively_supernet: HRSuperNet) -> None:
@@ -209,6 +209,21 @@ def test_uneven_channels_compute_the_same(lively_supernet: HRSuperNet) -> None:
         made.transforms["s3_t2_f0"][1].weight / lively_supernet.transforms["s3_t2_f0"][1].weight
     ).detach()
     assert float(factors.max() / factors.min()) == pytest.approx(1000, rel=1e-3)
+
+
+def test_an_uneven_bundle_is_written_whole_or_not_at_all(lively_supernet: HRSuperNet, tmp_path: Path) -> None:
+    subject = ExportSubject("small", lively_supernet, 64, 1.25, "aflw-19", "local-softmax", 4)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    source = write_bundle(tmp_path / "small", Workbench(subject, crops), "torch")
+    with pytest.raises(UserError, match="operation 's9_t9_f9'"):
+        write_uneven(source.folder, tmp_path / "made", ["s9_t9_f9"])
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+    write_uneven(source.folder, tmp_path / "made", ["s3_t2_f0"])
+    made = read_bundle(tmp_path / "made")
+    assert (made.manifest.name, made.manifest.format) == ("made", "torch")
+    assert made.sha256 != source.sha256
+    with pytest.raises(UserError, match="made: is there already; give another place"):
+        write_uneven(source.folder, tmp_path / "made", ["s3_t2_f0"])
 
 
 @pytest.mark.parametrize("name", ["s3_t1_f0", "s9_t9_f9"])

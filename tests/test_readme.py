@@ -66,3 +66,25 @@ def test_the_precisions_are_the_measured_ones(row: dict[str, Any]) -> None:
     for cell, figure in ((size, "size_bytes"), (p50, "p50_ms")):
         if len(cell) > 1:
             assert cell[1] == f"{row[figure] / plain[row['runtime']][figure]:.2f}x)"
+
+
+def rescues() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((RESULTS / "rescue.json").read_text())["rows"]
+    return found
+
+
+HOW = {"int8": "int8 (does not pass)", "rescue": "`--rescue`", "qat": "`--qat`"}
+
+
+@pytest.mark.parametrize("row", rescues()[1:], ids=lambda row: f"{row['format']}-{row['how']}")
+def test_the_rescues_are_the_measured_ones(row: dict[str, Any]) -> None:
+    network = rescues()[0]
+    nmes = [
+        f"{row[split]:.3f} ({100 * (row[split] / network[split] - 1):+.1f} %)"
+        for split in ("val_nme", "test_nme")
+    ]
+    expected = [row["format"], HOW[row["how"]], ", ".join(row.get("float_blocks", [])), *nmes]
+    assert expected in table_rows(5)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if row["how"] == "rescue" and not row["format"].endswith("tensorrt"):
+        assert f"{row['all_int8_p50_ms']:.2f} to {row['p50_ms']:.2f} ms" in " ".join(text.split())

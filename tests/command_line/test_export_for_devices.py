@@ -8,9 +8,10 @@ from pathlib import Path
 import onnx
 import pytest
 from command_line.place import Command
-from dots import LANDMARKS, dot_bench, dotted_faces, hurt_dot_finder
+from dots import LANDMARKS, dot_bench, dotted_faces, hurt_dot_finder, uneven_dot_finder
 
 from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.export import qat
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.runtimes.drawing import write_image
 
@@ -19,7 +20,7 @@ from slimalign.runtimes.drawing import write_image
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Faces to calibrate on and to judge by, as a plain folder."""
     folder = tmp_path_factory.mktemp("dots")
-    for split, faces in (("train", dotted_faces(32)), ("val", dotted_faces(8, seed=100))):
+    for split, faces in (("train", dotted_faces(64)), ("val", dotted_faces(16, seed=100))):
         rows = [["image", *(f"{axis}{i}" for i in range(LANDMARKS) for axis in "xy")]]
         for face in faces:
             write_image(folder / f"{face.name}.png", face.load())
@@ -73,6 +74,10 @@ def test_a_profile_of_ones_own_does_the_same(slimalign: Command, tmp_path: Path)
             ("--target", "tx2", "--jetpack", "6.2"),
             "JetPack '6.2' is none of jetson-tx2's; choose one of 4.6, 4.6.1",
         ),
+        (
+            ("--target", "iphone", "--formats", "onnx"),
+            "--formats onnx: iphone runs litert-int8, litert-fp16, litert",
+        ),
         (("--batch", 0), "--batch 0: give a whole number of at least 1"),
     ],
 )
@@ -84,6 +89,30 @@ def test_what_no_device_is_or_has_is_one_line(
     assert len(done.err.splitlines()) == 1
     assert said in done.err
     assert not (tmp_path / "exported").exists()
+
+
+def test_a_format_of_a_profile_that_there_is_not_is_told_with_its_profile(
+    slimalign: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "board.toml").write_text(
+        'title = "A board"\narchitecture = "aarch64"\nformats = ["onnx-int4"]\n'
+    )
+    done = slimalign("export", torch_bundle(tmp_path), "--target", tmp_path / "board.toml")
+    assert done.status == 2
+    assert done.err.startswith("slimalign: target board: format 'onnx-int4' is unknown; choose one of onnx, ")
+
+
+def test_a_file_that_fails_can_be_trained(
+    slimalign: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of next to no weights learns in as long and as fast as this."""
+    monkeypatch.setattr(qat, "EPOCHS", 20)
+    monkeypatch.setattr(qat, "PEAK", 3e-3)
+    options = ("--formats", "tensorrt-int8", "--data", data, "--data-format", "folder", "--qat")
+    done = slimalign("export", torch_bundle(tmp_path, uneven_dot_finder()), *options)
+    assert done.status == 0, done.err
+    assert "dots-tensorrt-int8: after quantisation-aware training; before it the NME in int8 was" in done.err
+    assert {path.name for path in Path("exported/dots").iterdir()} == {"dots-tensorrt-int8", "dots-qat"}
 
 
 def test_a_file_that_fails_can_be_rescued(slimalign: Command, data: Path, tmp_path: Path) -> None:
