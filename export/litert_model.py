@@ -62,7 +62,7 @@ def read_litert_model(path: Path) -> LiteRtModel:
         raise UserError(f"{path}: no .tflite file, {IDENTIFIER.decode()} is not in it; export it again")
     try:
         return _model(schema, schema.ModelT.InitFromPackedBuf(packed, 0))
-    except (struct.error, IndexError, KeyError, TypeError, ValueError) as error:
+    except (struct.error, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cut short or damaged ({error}); export it again") from None
 
 
@@ -94,7 +94,7 @@ def _names(numbers: Any) -> dict[int, str]:
 def _tensor(tensor: Any, dtype: str, buffers: Any) -> LiteRtTensor:
     values, quantised = buffers[tensor.buffer].data, tensor.quantization
     return LiteRtTensor(
-        tensor.name.decode(),
+        (tensor.name or b"").decode(),
         tuple(int(size) for size in _list(tensor.shape)),
         dtype,
         tuple(float(scale) for scale in _list(quantised and quantised.scale)),

@@ -118,9 +118,16 @@ class OnnxGraph:
         }
 
     def source(self, name: str) -> str:
-        """The tensor that ``name`` is a copy of: equal weights are kept once and handed on by Identity."""
+        """The tensor that ``name`` is a copy of: equal weights are kept once and handed on by Identity.
+
+        Raises ValueError where copies are of each other, as in a damaged file.
+        """
+        copies = {name}
         while name in self.makers and self.makers[name].op_type == "Identity":
             name = self.makers[name].input[0]
+            if name in copies:
+                raise ValueError(f"'{name}' is a copy of itself")
+            copies.add(name)
         return name
 
     def array(self, name: str) -> NDArray[Any] | None:

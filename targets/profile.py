@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -139,12 +140,12 @@ def all_targets() -> list[Target]:
     return [read_profile(path) for path in _shipped().values()]
 
 
-def target_named(given: str, jetpack: str | None = None) -> Target:
-    """The target called ``given``, in full or from a hyphen on, or whose profile lies in the file ``given``.
+def target_named(given: str | Path, jetpack: str | None = None) -> Target:
+    """The target called ``given``, in full or by some parts of its name, or whose profile lies in the file ``given``.
 
     It has its newest JetPack, or the one of version ``jetpack``. Raises UserError that lists the targets.
     """
-    path = Path(given) if given.endswith(".toml") else _path_named(given)
+    path = Path(given) if str(given).endswith(".toml") else _path_named(str(given))
     target = read_profile(path)
     return target if jetpack is None else target.with_jetpack(jetpack)
 
@@ -157,13 +158,28 @@ def _path_named(given: str) -> Path:
     paths = _shipped()
     if given in paths:
         return paths[given]
-    ending = [name for name in paths if name.endswith(f"-{given}")]
-    if len(ending) == 1:
-        return paths[ending[0]]
-    if ending:
-        raise UserError(f"target '{given}' may be {' or '.join(ending)}; give the whole name")
-    near = difflib.get_close_matches(given, paths, 1)
-    hint = f"did you mean {near[0]}? The" if near else "the"
+    # A number alone is no device's name, though one name has it.
+    holding = [] if given.isdigit() else [name for name in paths if given in _shortened(name)]
+    if len(holding) == 1:
+        return paths[holding[0]]
+    if holding:
+        raise UserError(f"target '{given}' may be {' or '.join(holding)}; give the whole name")
+    near = _near(given, paths)
+    hint = f"did you mean {' or '.join(near)}? The" if near else "the"
     raise UserError(
         f"target '{given}' is unknown; {hint} targets are {', '.join(paths)}, or give a .toml file"
     )
+
+
+def _shortened(name: str) -> set[str]:
+    """``name`` with none, one or more of its parts between hyphens left out, as ``agx-orin`` and ``jetson-orin``."""
+    parts = name.split("-")
+    return {"-".join(some) for count in range(len(parts)) for some in combinations(parts, count + 1)}
+
+
+def _near(given: str, names: Iterable[str]) -> list[str]:
+    """The names that have the parts of ``given`` in any order, or else those most like it, in full or shortened."""
+    turned = [name for name in names if set(given.split("-")) <= set(name.split("-"))]
+    known = sorted({short for name in names for short in _shortened(name)})
+    like = difflib.get_close_matches(given, known, 1)
+    return turned or [name for name in names if like and like[0] in _shortened(name)]

@@ -20,13 +20,16 @@ OPTIONS = {
     "CONCATENATION": "Concatenation",
     "CONV_2D": "Conv2D",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2D",
+    "DEPTH_TO_SPACE": "DepthToSpace",
     "DIV": "Div",
+    "GATHER": "Gather",
     "GELU": "Gelu",
     "LEAKY_RELU": "LeakyRelu",
     "MAXIMUM": "MaximumMinimum",
     "MAX_POOL_2D": "Pool2D",
     "MEAN": "Reducer",
     "MINIMUM": "MaximumMinimum",
+    "MIRROR_PAD": "MirrorPad",
     "MUL": "Mul",
     "PAD": "Pad",
     "REDUCE_MAX": "Reducer",
@@ -35,6 +38,10 @@ OPTIONS = {
     "RESIZE_BILINEAR": "ResizeBilinear",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighbor",
     "SOFTMAX": "Softmax",
+    "SPACE_TO_DEPTH": "SpaceToDepth",
+    "SPLIT": "Split",
+    "SQUEEZE": "Squeeze",
+    "STRIDED_SLICE": "StridedSlice",
     "SUB": "Sub",
     "SUM": "Reducer",
     "TILE": "Tile",
@@ -56,8 +63,8 @@ class Tensor:
 
 
 def computed(dtype: str, shape: tuple[int, ...] = IMAGE, scale: float = 0.1, zero: int = 0) -> Tensor:
-    """An activation in float32, or in int8 or int16 with a scale."""
-    quantised = dtype in ("INT8", "INT16")
+    """An activation in float32, or in int8, uint8 or int16 with a scale."""
+    quantised = dtype in ("INT8", "UINT8", "INT16")
     return Tensor(shape, dtype, scale=scale if quantised else None, zero=zero)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
 from small_litert import IMAGE, Tensor, computed, constant, litert_file
 
 from slimalign.export.lint.findings import Report
 from slimalign.export.lint.lint import lint
-from slimalign.export.lint.litert_rules import RULES
+from slimalign.export.lint.litert_rules import ONE_SCALE, RULES
 from slimalign.export.litert_model import read_litert_model
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.profile import target_named
@@ -62,10 +63,49 @@ def on_image(kind: str, dtype: str = "FLOAT32", inputs: int = 1, **options: Any)
     return litert_file(kind, [computed(dtype)] * inputs, [computed(dtype)], version, **options)
 
 
-def addition(share: float) -> bytes:
-    """In int8, one input's scale a ``share`` of the other's and the sum's."""
-    taken = [computed("INT8", scale=0.1), computed("INT8", scale=0.1 * share)]
-    return litert_file("ADD", taken, [computed("INT8", scale=0.1)], 2)
+def arithmetic(kind: str, share: float) -> bytes:
+    """In int8, one input's scale a ``share`` of the output's, the other's 1."""
+    taken = [computed("INT8", scale=1.0), computed("INT8", scale=share)]
+    return litert_file(kind, taken, [computed("INT8", scale=1.0)], 2)
+
+
+def copying(kind: str, dtype: str, scale: float) -> bytes:
+    """An operator that hands values in ``dtype`` on as they are, its output's scale ``scale``, its input's 0.1."""
+    image = computed(dtype)
+    version = 1 if dtype == "UINT8" or kind in ("EXPAND_DIMS", "RESHAPE") else 2
+    edges = constant([[0, 0], [0, 1], [0, 1], [0, 0]])
+    start, end, steps = constant([0, 0, 0, 0]), constant([1, 2, 2, 8]), constant([1, 1, 1, 1])
+    pool = dict.fromkeys(("filterHeight", "filterWidth", "strideH", "strideW"), 2)
+    zero = Tensor((1,), dtype, np.zeros(1, np.dtype(dtype.lower())), scale)
+    parts: dict[str, tuple[list[Tensor], tuple[int, ...], dict[str, Any]]] = {
+        "AVERAGE_POOL_2D": ([image], (1, 2, 2, 8), pool),
+        "CONCATENATION": ([image, computed(dtype)], (1, 4, 4, 16), {"axis": 3}),
+        "DEPTH_TO_SPACE": ([image], (1, 8, 8, 2), {"blockSize": 2}),
+        "EXPAND_DIMS": ([image, constant(0)], (1, 1, 4, 4, 8), {}),
+        "GATHER": ([image, constant([0, 1])], (1, 4, 4, 2), {"axis": 3}),
+        "MAXIMUM": ([image, image], IMAGE, {}),
+        "MAX_POOL_2D": ([image], (1, 2, 2, 8), pool),
+        "MINIMUM": ([image, image], IMAGE, {}),
+        "MIRROR_PAD": ([image, edges], (1, 5, 5, 8), {}),
+        "PAD": ([image, edges], (1, 5, 5, 8), {}),
+        "PADV2": ([image, edges, zero], (1, 5, 5, 8), {}),
+        "REDUCE_MAX": ([image, constant([1, 2])], (1, 1, 1, 8), {"keepDims": True}),
+        "REDUCE_MIN": ([image, constant([1, 2])], (1, 1, 1, 8), {"keepDims": True}),
+        "RELU": ([image], IMAGE, {}),
+        "RESHAPE": ([image, constant([1, 128])], (1, 128), {}),
+        "RESIZE_BILINEAR": ([image, constant([8, 8])], (1, 8, 8, 8), {"halfPixelCenters": True}),
+        "RESIZE_NEAREST_NEIGHBOR": ([image, constant([8, 8])], (1, 8, 8, 8), {"halfPixelCenters": True}),
+        "SLICE": ([image, start, end], (1, 2, 2, 8), {}),
+        "SPACE_TO_DEPTH": ([image], (1, 2, 2, 32), {"blockSize": 2}),
+        "SPLIT": ([constant(3), image], (1, 4, 4, 4), {"numSplits": 2}),
+        "SQUEEZE": ([image], (4, 4, 8), {"squeezeDims": [0]}),
+        "STRIDED_SLICE": ([image, start, end, steps], (1, 2, 2, 8), {}),
+        "TILE": ([image, constant([1, 1, 1, 2])], (1, 4, 4, 16), {}),
+        "TRANSPOSE": ([image, constant([0, 3, 1, 2])], (1, 8, 4, 4), {}),
+    }
+    taken, shape, options = parts[kind]
+    given = [computed(dtype, shape, scale)] * options.get("numSplits", 1)
+    return litert_file(kind, taken, given, version, **options)
 
 
 @dataclass(frozen=True)
@@ -84,13 +124,17 @@ ROWS = [
     Row("weight-zero-point", "CONV_2D -> out0", convolution(zero=3)),
     Row("scale-changes", "RESIZE_BILINEAR -> out0", resize(dtype="INT8", scale=0.2)),
     Row("scale-changes", "CONCATENATION -> out0", concatenation(0.2)),
+    Row("scale-changes", "MAX_POOL_2D -> out0", copying("MAX_POOL_2D", "UINT8", 0.2)),
+    Row("scale-changes", "PAD -> out0", copying("PAD", "INT16", 0.2)),
     Row("transpose", "TRANSPOSE -> out0", transpose()),
     Row("resize-alignment", "RESIZE_BILINEAR -> out0", resize(halfPixelCenters=False)),
     Row("resize-alignment", "RESIZE_BILINEAR -> out0", resize(halfPixelCenters=False, alignCorners=True)),
     Row("plain-kernel", "RELU -> out0", on_image("RELU", "INT8")),
     Row("plain-kernel", "RELU_0_TO_1 -> out0", on_image("RELU_0_TO_1")),
     Row("plain-kernel", "CEIL -> out0", on_image("CEIL"), PHONE),
-    Row("uneven-addition", "ADD -> out0", addition(1e-4)),
+    Row("uneven-scales", "ADD -> out0", arithmetic("ADD", 1e-4)),
+    Row("uneven-scales", "SUB -> out0", arithmetic("SUB", 1e-4)),
+    Row("uneven-scales", "MUL -> out0", arithmetic("MUL", 1e-5)),
     Row("int16", "CONV_2D -> out0", convolution("INT16")),
     Row("dynamic-range", "CONV_2D -> out0", convolution("FLOAT32")),
     Row("int8-channels", "CONV_2D -> out0", convolution(channels=12)),
@@ -106,7 +150,8 @@ FAULTLESS = {
     "int8 resize": resize(dtype="INT8"),
     "concatenation": concatenation(),
     "relu": on_image("RELU"),
-    "addition": addition(1e-2),
+    "addition": arithmetic("ADD", 1e-2),
+    "product": arithmetic("MUL", 1e-4),
 }
 
 
@@ -225,10 +270,48 @@ def test_xnnpack_takes_what_the_table_says(name: str, file: bytes, tmp_path: Pat
     assert left == ([] if is_delegated(file) else [f"{name} runs in a plain kernel, not in xnnpack"])
 
 
-@pytest.mark.parametrize("share", [1 / 1100, 1 / 1000, 200, 300])
-def test_xnnpack_takes_additions_of_scales_that_are_near(share: float, tmp_path: Path) -> None:
-    left = [found.rule for found in linted(addition(share), PI, tmp_path).findings]
-    assert left == ([] if is_delegated(addition(share)) else ["uneven-addition"])
+@pytest.mark.parametrize("share", [1 / 70000, 1 / 65536, 1 / 1100, 1 / 1024, 200, 256])
+@pytest.mark.parametrize("kind", ["ADD", "SUB", "MUL"])
+def test_xnnpack_takes_arithmetic_with_scales_that_are_near(kind: str, share: float, tmp_path: Path) -> None:
+    file = arithmetic(kind, share)
+    left = [found.rule for found in linted(file, PI, tmp_path).findings]
+    assert left == ([] if is_delegated(file) else ["uneven-scales"])
+
+
+def values(file: bytes) -> NDArray[Any]:
+    """What a file of one operator makes of the same random numbers, by its output's scale."""
+    interpreter = Interpreter(model_content=file)
+    interpreter.allocate_tensors()
+    random = np.random.default_rng(0)
+    for taken in interpreter.get_input_details():
+        numbers = random.integers(20, 60, taken["shape"]).astype(taken["dtype"])
+        interpreter.set_tensor(taken["index"], numbers)
+    interpreter.invoke()
+    given = interpreter.get_output_details()[0]
+    return np.asarray(interpreter.get_tensor(given["index"]) * given["quantization"][0])
+
+
+def keeps_values(kind: str, dtype: str) -> bool:
+    """Whether an output of twice the input's scale has, within its step of 0.2, the values of one of equal scale."""
+    before = values(copying(kind, dtype, 0.1))
+    try:
+        after = values(copying(kind, dtype, 0.2))
+    except RuntimeError:
+        return False
+    return bool(np.abs(after - before).max() < 0.21)
+
+
+COPIES = [(kind, dtype) for kind in [*sorted(ONE_SCALE), "RELU"] for dtype in ("INT8", "UINT8", "INT16")]
+NOT_IN_LITERT = {("DEPTH_TO_SPACE", "INT16"), ("SPACE_TO_DEPTH", "INT16")}
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [one for one in COPIES if one not in NOT_IN_LITERT])
+def test_operators_that_copy_cannot_change_scales(kind: str, dtype: str, tmp_path: Path) -> None:
+    rules = {found.rule for found in linted(copying(kind, dtype, 0.2), PI, tmp_path).findings}
+    assert ("scale-changes" in rules) == (not keeps_values(kind, dtype))
+    assert "scale-changes" not in {
+        found.rule for found in linted(copying(kind, dtype, 0.1), PI, tmp_path).findings
+    }
 
 
 def test_xnnpack_leaves_depthwise_convolutions_of_a_dynamic_range_to_a_plain_kernel(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from slimalign.targets.target import Target
 ORIN = target_named("jetson-orin-nano")
 NANO = target_named("jetson-nano", "4.6.1")
 XAVIER = target_named("jetson-xavier-nx", "4.6")
+ORIN_8_5 = target_named("jetson-orin-nano", "5.1")
+ORIN_8_6 = target_named("jetson-orin-nano", "6.0")
 NEWEST = Target("pc", "A PC", "x86_64", ("tensorrt-int8",), tensorrt="11.0", compute_capability="8.6")
 """What stands for the parser that is installed here, TensorRT for RTX."""
 
@@ -53,6 +55,27 @@ def top_k(count: int) -> onnx.ModelProto:
     graph = Graph().hold(k=np.array([count], dtype=np.int64))
     graph.nodes.append(helper.make_node("TopK", ["image", "k"], ["out", "places"], name="best"))
     return graph.model(image=(1, 4000))
+
+
+def computed_top_k() -> onnx.ModelProto:
+    graph = Graph().add("Shape", ["image"], "k", "shape", end=1)
+    graph.nodes.append(helper.make_node("TopK", ["image", "k"], ["out", "places"], name="best"))
+    return graph.model(image=(1, 4000))
+
+
+def resize_of_a_part() -> onnx.ModelProto:
+    """As ``resize``, of a region of interest that is the whole."""
+    model = resize(place="tf_crop_and_resize")
+    whole = onnx.numpy_helper.from_array(np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.float32), "whole")
+    model.graph.initializer.append(whole)
+    model.graph.node[0].input[1] = "whole"
+    return model
+
+
+def resize_symmetric() -> onnx.ModelProto:
+    model = resize(place="half_pixel_symmetric")
+    model.opset_import[0].version = 19
+    return model
 
 
 def batch_norm() -> onnx.ModelProto:
@@ -227,7 +250,11 @@ ROWS = [
     Row("opset-too-new", "(the file)", lambda: operator("Relu", opset=26)),
     Row("grid-sample-rank", "sample", lambda: grid_sample(1, 2, 4, 4, 4)),
     Row("top-k-too-large", "best", lambda: top_k(3841)),
-    Row("cubic-resize", "up", lambda: resize("cubic")),
+    Row("computed-top-k", "best", computed_top_k, ORIN_8_5),
+    Row("cubic-resize", "up", lambda: resize("cubic"), ORIN_8_6),
+    Row("resize-unread", "up", resize_of_a_part),
+    Row("resize-unread", "up", resize_of_a_part, XAVIER),
+    Row("resize-unread", "up", resize_symmetric),
     Row("float64", "half", float64),
     Row("computed-resize", "up", resize_to_computed_size),
     Row("resize-alignment", "up", lambda: resize(place="align_corners")),
@@ -263,6 +290,8 @@ ROWS = [
 FAULTLESS: dict[str, Callable[[], onnx.ModelProto]] = {
     "float": float_convolution,
     "resize": resize,
+    "cubic resize": lambda: resize("cubic"),
+    "computed top-k": computed_top_k,
     "grid": lambda: grid_sample(1, 2, 4, 4),
     "top-k": lambda: top_k(3840),
     "int8": lambda: quantised().model(),

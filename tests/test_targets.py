@@ -17,6 +17,7 @@ JETSONS = {
     "jetson-nano": ("5.3", False, ["4.6", "4.6.1"]),
     "jetson-tx2": ("6.2", False, ["4.6", "4.6.1"]),
     "jetson-xavier-nx": ("7.2", True, ["4.6", "4.6.1", "5.0.2", "5.1"]),
+    "jetson-agx-xavier": ("7.2", True, ["4.6", "4.6.1", "5.0.2", "5.1"]),
     "jetson-orin-nano": ("8.7", True, ["5.1", "6.0", "6.1", "6.2"]),
     "jetson-agx-orin": ("8.7", True, ["5.0.2", "5.1", "6.0", "6.1", "6.2"]),
     "jetson-thor": ("11.0", True, ["7.0", "7.1"]),
@@ -67,12 +68,14 @@ def test_jetpacks_bring_their_tensorrt_and_opset() -> None:
         ("jetson-orin-nano", "jetson-orin-nano"),
         ("orin-nano", "jetson-orin-nano"),
         ("agx-orin", "jetson-agx-orin"),
+        ("tx2", "jetson-tx2"),
         ("pixel", "android-pixel"),
-        ("5", "raspberry-pi-5"),
+        ("raspberry", "raspberry-pi-5"),
+        ("x86", "linux-x86-64"),
         ("android", "android"),
     ],
 )
-def test_the_end_of_a_name_is_enough(given: str, name: str) -> None:
+def test_parts_of_a_name_are_enough(given: str, name: str) -> None:
     assert target_named(given).name == name
 
 
@@ -96,6 +99,14 @@ def test_another_jetpack_can_be_named(name: str, jetpack: str, release: str) -> 
     ("given", "jetpack", "said"),
     [
         ("nano", None, "target 'nano' may be jetson-nano or jetson-orin-nano; give the whole name"),
+        ("orin", None, "target 'orin' may be jetson-agx-orin or jetson-orin-nano; give the whole name"),
+        ("jetson-orin", None, "may be jetson-agx-orin or jetson-orin-nano; give the whole name"),
+        ("jetson", None, "target 'jetson' may be " + " or ".join(sorted(JETSONS)) + "; give the whole name"),
+        ("64", None, "target '64' is unknown; did you mean linux-x86-64. The targets are"),
+        ("xavier-agx", None, "is unknown; did you mean jetson-agx-xavier. The targets are"),
+        ("rpi5", None, "is unknown; did you mean raspberry-pi-5. The targets are"),
+        ("orinnano", None, "is unknown; did you mean jetson-orin-nano. The targets are"),
+        ("nanno", None, "is unknown; did you mean jetson-nano or jetson-orin-nano. The targets are"),
         ("jetson-oron-nano", None, "is unknown; did you mean jetson-orin-nano. The targets are android, "),
         ("fridge", None, "target 'fridge' is unknown; the targets are android, .*, or give a .toml file"),
         ("nowhere.toml", None, "nowhere.toml: no such file; give a device profile"),
@@ -125,6 +136,7 @@ def test_a_profile_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
     target = target_named(str(path))
     assert (target.name, target.title) == ("my-device", "Jetson Orin Nano")
     assert target.told == "my-device (JetPack 6.0, TensorRT 8.6.2)"
+    assert target_named(path) == target
     path = changed("jetson-orin-nano", "jetpack", 'tensorrt = "11.0"', tmp_path)
     target = target_named(str(path))
     assert (target.told, target.opset) == ("my-device (TensorRT 11.0)", 17)

@@ -12,7 +12,7 @@ from slimalign.export.lint import (
     tensorrt_rules,
 )
 from slimalign.export.lint.facts import litert_facts, onnx_facts
-from slimalign.export.lint.findings import Report, Rule, findings
+from slimalign.export.lint.findings import Facts, Finding, Report, Rule, findings
 from slimalign.export.litert_model import read_litert_model
 from slimalign.export.onnx_graph import OnnxGraph, read_onnx_graph
 from slimalign.runtimes.bundle import read_bundle
@@ -21,6 +21,8 @@ from slimalign.targets.target import Target
 
 RUNTIMES = {".onnx": ("tensorrt", "onnx"), ".tflite": ("litert",)}
 """What runs a file with each ending."""
+DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What comes of a file that can be parsed but whose parts do not fit, as an operator that lacks inputs."""
 TENSORRT: tuple[Rule[OnnxGraph], ...] = (
     *tensorrt_rules.RULES,
     *tensorrt_pair_rules.RULES,
@@ -35,13 +37,22 @@ def lint(path: Path, target: Target) -> Report:
     """
     file = read_bundle(path).model_path if path.is_dir() else path
     _check_kind(file, target)
+    try:
+        facts, found = _read(file, target)
+    except DAMAGE as error:
+        # The cause stays with it, for it may be a rule's own mistake.
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: cut short or damaged ({reason}); export it again") from error
+    return Report(str(path), target.told, facts, found)
+
+
+def _read(file: Path, target: Target) -> tuple[Facts, tuple[Finding, ...]]:
     if file.suffix == ".tflite":
         model = read_litert_model(file)
-        found = findings(litert_rules.RULES, model, target)
-        return Report(str(path), target.told, litert_facts(model), found)
+        return litert_facts(model), findings(litert_rules.RULES, model, target)
     graph = read_onnx_graph(file)
     rules = TENSORRT if "tensorrt" in target.runtimes else onnxruntime_rules.RULES
-    return Report(str(path), target.told, onnx_facts(graph), findings(rules, graph, target))
+    return onnx_facts(graph), findings(rules, graph, target)
 
 
 def _check_kind(file: Path, target: Target) -> None:

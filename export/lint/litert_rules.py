@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from math import prod
 from pathlib import Path
 
 from slimalign.export.lint.findings import WHOLE_FILE, Fault, Rule
@@ -14,13 +15,22 @@ from slimalign.targets.toml_files import read_toml
 
 TABLE = Path(__file__).with_name("delegate_operators.toml")
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
-ONE_SCALE = ("CONCATENATION", "RESIZE_BILINEAR")
-"""Operators that hand on int8 values as they are, so that what goes in and out must have one scale."""
+QUANTISED = ("int8", "uint8", "int16")
+ONE_SCALE = frozenset(
+    {
+        *("AVERAGE_POOL_2D", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
+        *("CONCATENATION", "GATHER", "MIRROR_PAD", "PAD", "PADV2", "SLICE", "SPLIT", "STRIDED_SLICE", "TILE"),
+        *("DEPTH_TO_SPACE", "EXPAND_DIMS", "RESHAPE", "SPACE_TO_DEPTH", "SQUEEZE", "TRANSPOSE"),
+        *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+    }
+)
+"""Operators that hand on quantised values as they are, so that what goes in and out must have one scale."""
 MULTIPLE = 8
 """Channels that int8 convolutions compute at once."""
 PICTURE_CHANNELS = 3
-ADDED_SCALES = (2.0**-10, 2.0**8)
-"""From where to where the scale of what XNNPACK adds may lie, in parts of the sum's."""
+SUMMED, MULTIPLIED = (2.0**-10, 2.0**8), (2.0**-16, 2.0**8)
+SCALES = {"ADD": SUMMED, "SUB": SUMMED, "MUL": MULTIPLIED}
+"""From where to below where the scales of what XNNPACK adds or multiplies may lie, in parts of the output's."""
 
 
 @cache
@@ -71,10 +81,15 @@ def weight_zero_points(model: LiteRtModel, target: Target) -> Iterator[Fault]:
 
 
 def changed_scales(model: LiteRtModel, target: Target) -> Iterator[Fault]:
-    """Operators that hand on int8 values between tensors of different scales."""
+    """Operators that hand on quantised values between tensors of different scales."""
     for operator in model.operators:
-        around = [*_computed(operator), *operator.outputs]
-        if operator.kind in ONE_SCALE and len({(one.scales, one.zero_points) for one in around}) > 1:
+        dtype = _dtype(operator)
+        # A concatenation in uint8 quantises anew.
+        if operator.kind not in ONE_SCALE or (operator.kind, dtype) == ("CONCATENATION", "uint8"):
+            continue
+        around = [one for one in (*operator.inputs, *operator.outputs) if one is not None]
+        scales = {(one.scales, one.zero_points) for one in around if one.dtype == dtype}
+        if dtype in QUANTISED and len(scales) > 1:
             yield Fault(_name(operator), f"is a {operator.kind} whose tensors differ in scale or zero point")
 
 
@@ -121,15 +136,23 @@ def _takes(delegate: str, kind: str, dtype: str) -> bool:
     return kind in taken.get("float32" if as_float else dtype, frozenset())
 
 
-def uneven_additions(model: LiteRtModel, target: Target) -> Iterator[Fault]:
-    """Additions in int8 of next to nothing, which XNNPACK does not take."""
-    least, most = ADDED_SCALES
+def uneven_scales(model: LiteRtModel, target: Target) -> Iterator[Fault]:
+    """Arithmetic in int8 with next to nothing, which XNNPACK does not take."""
     for operator in model.operators:
-        if operator.kind != "ADD" or _dtype(operator) != "int8" or "xnnpack" not in target.delegates:
+        if operator.kind not in SCALES or _dtype(operator) != "int8" or "xnnpack" not in target.delegates:
             continue
-        added = [one.scales[0] for one in operator.inputs if one is not None and one.scales]
-        if not all(least <= scale / total < most for scale in added for total in operator.outputs[0].scales):
-            yield Fault(_name(operator), "adds values so unlike in scale that it runs in a plain kernel")
+        least, most = SCALES[operator.kind]
+        if not all(least <= share < most for share in _shares(operator)):
+            message = f"is a {operator.kind} of values so unlike in scale that it runs in a plain kernel"
+            yield Fault(_name(operator), message)
+
+
+def _shares(operator: LiteRtOperator) -> list[float]:
+    """The scales of what goes into an operator, of a MUL their product, in parts of the output's."""
+    taken = [one.scales[0] for one in operator.inputs if one is not None and one.scales]
+    if operator.kind == "MUL":
+        taken = [prod(taken)]
+    return [scale / given for scale in taken for given in operator.outputs[0].scales]
 
 
 def int16_activations(model: LiteRtModel, target: Target) -> Iterator[Fault]:
@@ -184,7 +207,7 @@ RULES: tuple[Rule[LiteRtModel], ...] = (
         "use another operator, or compute it outside of the file",
         left_to_plain_kernels,
     ),
-    Rule("uneven-addition", "warning", "leave the branch that adds nothing out", uneven_additions),
+    Rule("uneven-scales", "warning", "leave the branch of next to nothing out", uneven_scales),
     Rule("int16", "warning", "export as litert-int8", int16_activations),
     Rule("dynamic-range", "warning", "export as litert-int8, or litert-fp16 for size alone", dynamic_ranges),
     Rule("int8-channels", "warning", f"choose widths that are multiples of {MULTIPLE}", odd_channels),

@@ -27,8 +27,12 @@ def refused(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
+        # Its fallback would try the same provider again, and print about it.
         onnxruntime.InferenceSession(
-            graph.model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
+            graph.model.SerializeToString(),
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,
         )
     except Exception as error:  # noqa: BLE001
         # Its exceptions have no family of their own.

@@ -9,7 +9,7 @@ import numpy as np
 
 from slimalign.export.lint.findings import Fault, Rule
 from slimalign.export.lint.onnx_rules import of_constant, pairs
-from slimalign.export.lint.tensorrt_versions import before_11
+from slimalign.export.lint.tensorrt_versions import before
 from slimalign.export.onnx_graph import DEQUANTIZE, QUANTIZE, OnnxGraph, attribute, node_name
 from slimalign.targets.target import Target
 
@@ -36,7 +36,7 @@ def zero_points(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
             yield Fault(node_name(node), "has a zero point that is not 0")
 
 
-@before_11
+@before("11.0")
 def computed_scales(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     """Scales and zero points that the graph computes."""
     for node in pairs(graph):
@@ -63,7 +63,7 @@ def bad_scales(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
             yield Fault(node_name(node), "has a scale that is not a positive number")
 
 
-@before_11
+@before("11.0")
 def per_channel_activations(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     """Activations with a scale for each channel."""
     for node in pairs(graph):
@@ -71,7 +71,7 @@ def per_channel_activations(graph: OnnxGraph, target: Target) -> Iterator[Fault]
             yield Fault(node_name(node), "quantises an activation by channel")
 
 
-@before_11
+@before("11.0")
 def weight_axes(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     """Weights with a scale for each of something else than the output channels."""
     for node in graph.nodes:
@@ -87,7 +87,7 @@ def weight_axes(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
             yield Fault(node_name(node), f"has weights with scales along axis {axis}, must be {expected}")
 
 
-@before_11
+@before("11.0")
 def old_per_channel(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     """Scales for each channel in an opset that knows one scale a tensor."""
     for node in pairs(graph):
@@ -106,7 +106,7 @@ def quantised_biases(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
             yield Fault(node_name(node), "has a quantised bias")
 
 
-@before_11
+@before("11.0")
 def unpaired(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     """A Q that is not followed by a DQ, and a DQ of an activation with no Q before it."""
     for node in pairs(graph):

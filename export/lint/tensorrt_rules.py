@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from slimalign.export.lint.findings import WHOLE_FILE, Fault, Rule
 from slimalign.export.lint.onnx_rules import (
+    PYTORCH_ALIGNMENTS,
+    alignment,
     batch_norms,
     float64_tensors,
     interpolation,
@@ -13,7 +15,7 @@ from slimalign.export.lint.onnx_rules import (
     resizes_to_nearest,
 )
 from slimalign.export.lint.tensorrt_versions import (
-    before_11,
+    before,
     first_version,
     is_strongly_typed,
     parser_of,
@@ -23,6 +25,8 @@ from slimalign.export.onnx_graph import DEQUANTIZE, OnnxGraph, attribute, node_n
 from slimalign.targets.target import Target
 
 GREATEST_K = 3840
+ALIGNMENTS = (*PYTORCH_ALIGNMENTS, "align_corners", "asymmetric", "tf_half_pixel_for_nn")
+"""Where the parsers of all versions let a Resize take the pixels to lie."""
 DATA_DEPENDENT = ("Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique")
 """Operators whose outputs' shapes, or whose very work, depend on values."""
 
@@ -50,7 +54,7 @@ def newer_opsets(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
         )
 
 
-@before_11
+@before("11.0")
 def grid_samples(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
     """Samples by a grid from volumes instead of images."""
     for node in graph.nodes:
@@ -68,12 +72,27 @@ def large_top_k(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
                 yield Fault(node_name(node), f"looks for more than {GREATEST_K} values")
 
 
-@before_11
+@before("8.6")
+def computed_top_k(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
+    """A TopK of as many values as the graph computes."""
+    for node in graph.nodes:
+        if node.op_type == "TopK" and len(node.input) > 1 and graph.array(node.input[1]) is None:
+            yield Fault(node_name(node), "looks for as many values as the graph computes")
+
+
+@before("10.0")
 def cubic_resizes(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
-    """Cubic interpolation, which TensorRT's parser does not read."""
+    """Cubic interpolation, which the parsers read from TensorRT 10 on."""
     for node in graph.nodes:
         if node.op_type == "Resize" and interpolation(node) == "cubic":
-            yield Fault(node_name(node), "interpolates cubically; TensorRT does so linearly or not at all")
+            yield Fault(node_name(node), f"interpolates cubically, which TensorRT {target.tensorrt} does not")
+
+
+def unread_alignments(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
+    """Resizes that take the pixels to lie where no parser can place them."""
+    for node in graph.nodes:
+        if node.op_type == "Resize" and alignment(node) not in ALIGNMENTS:
+            yield Fault(node_name(node), f"resizes with {alignment(node)}, which TensorRT does not read")
 
 
 def computed_resizes(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
@@ -125,7 +144,9 @@ RULES: tuple[Rule[OnnxGraph], ...] = (
         f"look for at most {GREATEST_K} values, or first for a maximum",
         large_top_k,
     ),
+    Rule("computed-top-k", "error", "look for a constant number of values", computed_top_k),
     Rule("cubic-resize", "error", "resize linearly, and train so", cubic_resizes),
+    Rule("resize-unread", "error", PYTORCH, unread_alignments),
     Rule("opset-too-new", "warning", "export with --opset 13, or with 17 from JetPack 6 on", newer_opsets),
     Rule("float64", "warning", "export weights and constants in float32", float64_tensors),
     Rule("computed-resize", "warning", STATIC, computed_resizes),

@@ -13,6 +13,7 @@ from slimalign.targets.target import Target, version_numbers
 from slimalign.targets.toml_files import read_toml
 
 TABLE = Path(__file__).with_name("tensorrt_operators.toml")
+Faults = Callable[[OnnxGraph, Target], Iterable[Fault]]
 STRONGLY_TYPED = (11,)
 """From this version on an engine computes in the precisions of its file alone, as TensorRT for RTX always did."""
 
@@ -52,14 +53,15 @@ def is_strongly_typed(target: Target) -> bool:
     return version_numbers(tensorrt_of(target)) >= STRONGLY_TYPED
 
 
-def before_11(
-    faults: Callable[[OnnxGraph, Target], Iterable[Fault]],
-) -> Callable[[OnnxGraph, Target], Iterator[Fault]]:
-    """``faults`` of versions up to 10, which newer parsers and builders take."""
+def before(version: str) -> Callable[[Faults], Faults]:
+    """For faults of TensorRT older than ``version``, which newer parsers and builders take."""
 
-    @wraps(faults)
-    def found(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
-        if not is_strongly_typed(target):
-            yield from faults(graph, target)
+    def limited(faults: Faults) -> Faults:
+        @wraps(faults)
+        def found(graph: OnnxGraph, target: Target) -> Iterator[Fault]:
+            if version_numbers(tensorrt_of(target)) < version_numbers(version):
+                yield from faults(graph, target)
 
-    return found
+        return found
+
+    return limited

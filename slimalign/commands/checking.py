@@ -80,8 +80,9 @@ def _fact_lines(report: Report) -> Iterator[str]:
     resizes = f"{sum(facts.resizes.values())} resizes" + (
         f" ({_counted(facts.resizes)})" if facts.resizes else ""
     )
-    share = "" if facts.int8_share is None else f"; {100 * facts.int8_share:.1f} % of multiply-adds in int8"
-    yield f"{facts.transposes} transposes, {resizes}{share}"
+    share = facts.int8_share
+    int8 = "" if share is None else f"; {100 * share:.1f} % of multiply-adds outside the head in int8"
+    yield f"{facts.transposes} transposes, {resizes}{int8}"
 
 
 def _counted(counts: Mapping[str, object]) -> str:
