@@ -107,7 +107,7 @@ def export(
     formats: Sequence[str] | None = None,
     out: str | Path | None = None,
     *,
-    target: str | None = None,
+    target: str | Path | None = None,
     jetpack: str | None = None,
     data: str | Path | None = None,
     data_format: str = "300w",
@@ -244,7 +244,7 @@ def targets() -> list[Target]:
     return all_targets()
 
 
-def lint(file: str | Path, target: str, jetpack: str | None = None) -> Report:
+def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Report:
     """What in a file, or in a bundle's model file, does not run on a device, or slowly, or computes something else.
 
     ``target`` is the name of a device, or the path of a profile of your own; a Jetson has its newest JetPack, or the
