@@ -88,7 +88,8 @@ def _write_onnx(bench: Workbench, folder: Path, _: Collection[str]) -> tuple[str
 
 
 def _write_onnx_fp16(bench: Workbench, folder: Path, _: Collection[str]) -> tuple[str, ...]:
-    write_onnx_fp16(bench.onnx, folder / ONNX)
+    # The optimised file has its constants as such, of which scales of resizes must stay float32.
+    write_onnx_fp16(bench.onnx_optimised, folder / ONNX)
     return (ONNX,)
 
 

@@ -81,7 +81,14 @@ class GateReport:
     def to_dict(self) -> dict[str, float]:
         """What a bundle keeps of it."""
         low, high = self.interval
-        return {"faces": self.faces, "loss": self.loss, "interval_low": low, "interval_high": high}
+        return {
+            "faces": self.faces,
+            "nme": self.nme,
+            "network_nme": self.network_nme,
+            "loss": self.loss,
+            "interval_low": low,
+            "interval_high": high,
+        }
 
     @property
     def told(self) -> str:

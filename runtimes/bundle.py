@@ -36,8 +36,8 @@ class Manifest:
     (``macs``), whole and without the head; ``nme`` maps a split to the NME in percent that this file was
     measured to have on it; ``tools`` maps each tool that made the file to its version. ``calibration`` is the hash of
     the faces on which the ranges of activations were taken, ``int8_share`` the share of the multiply-adds outside the
-    head that are in int8, ``gate`` what the file's NME was against its network's when it was let out, in percent: its
-    loss and that loss's interval. They are None for files that need none of it.
+    head that are in int8, ``gate`` what the file's NME was against its network's when it was let out, in percent: both
+    NMEs, the loss and that loss's interval. They are None for files that need none of it.
     """
 
     name: str

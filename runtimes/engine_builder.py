@@ -85,7 +85,7 @@ def library_for(capability: str) -> Library:
         if capability in buildable(library):
             return library
     listed = ", ".join(
-        "%s %s for %s" % (one.name, one.version, buildable(one) or "no GPU") for one in libraries
+        "%s %s for %s" % (one.name, one.version, ", ".join(buildable(one)) or "no GPU") for one in libraries
     )
     raise EngineError("compute capability %s: here builds %s; build it on the device" % (capability, listed))
 
@@ -94,7 +94,7 @@ def buildable(library: Library) -> List[str]:
     """The compute capabilities that ``library`` builds for here: most builds are for the GPU that is there alone."""
     if library.names_capabilities:
         names = [name[2:] for name in dir(library.module.ComputeCapability) if name.startswith("SM")]
-        return sorted(name[:-1] + "." + name[-1] for name in names)
+        return [name[:-1] + "." + name[-1] for name in sorted(names, key=int)]
     here = gpu()
     return [] if here is None else [here.capability]
 

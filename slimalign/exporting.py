@@ -76,7 +76,7 @@ def export(
     if options.engine is not None:
         _check_engine(kinds, options.engine)
     if options.target is not None:
-        _check_runs(formats, options.target)
+        _check_runs(formats, options.target, options.engine)
     out = Path("exported") / source.resolve().name if out is None else out
     place = out.resolve()
     if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
@@ -98,8 +98,13 @@ def export(
     return bundles
 
 
-def _check_runs(formats: Sequence[str], target: Target) -> None:
-    """Raise UserError for a format that ``target`` does not run; a TensorRT engine may be built of any ONNX file."""
+def _check_runs(formats: Sequence[str], target: Target, engine: Settings | None) -> None:
+    """Raise UserError for what ``target`` does not run; a TensorRT engine may be built of any ONNX file."""
+    if engine is not None and engine.capability != target.compute_capability:
+        raise UserError(
+            f"--compute-capability {engine.capability}: {target.name} has {target.compute_capability}; leave it "
+            "out and run the bundle's build_engine.py on the device"
+        )
     runs = {*target.runtimes, "torch"} | ({"onnx"} if "tensorrt" in target.runtimes else set())
     for name in formats:
         if format_named(name).kind not in runs:
@@ -139,18 +144,20 @@ def _build_engines(bundles: Sequence[Bundle], settings: Settings, progress: Prog
 
 
 def _lint(bundles: Sequence[Bundle], target: Target, progress: Progress) -> list[CheckError]:
-    """Print how many findings there are in each bundle for ``target``; what would not run there."""
+    """Print what lint finds in each bundle for ``target``; the failures of those that would not run there."""
     failures = []
     for bundle in bundles:
         if bundle.manifest.format == "torch":
             continue
         report = lint(bundle.model_path, target)
-        told = (
-            f"{bundle.folder} on {report.target}: {report.errors} errors in {len(report.findings)} findings"
-        )
+        told = f"{bundle.folder} on {report.target}"
         if report.errors:
-            failures.append(CheckError(f"{told}; see slimalign lint"))
-        progress.console.print(told)
+            failures.append(
+                CheckError(f"{told} does not run, or computes something else; see slimalign lint")
+            )
+        progress.console.print(f"{told}: lint found {'this' if report.findings else 'nothing'}")
+        for found in report.findings:
+            progress.console.print(f"  {found.told}")
     return failures
 
 

@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from dots import SIZE, dot_bench, dot_subject, dotted_face, dotted_faces
+from dots import LANDMARKS, SIZE, dot_bench, dot_subject, dotted_face, dotted_faces
 from onnx import TensorProto, helper
 
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.sample import Sample, cut_crops
+from slimalign.compress.networks.architecture import full_architecture
+from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.recipe import FormatName
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import FACES, calibration_set, spread
@@ -26,6 +28,8 @@ from slimalign.export.formats import FORMATS
 from slimalign.export.gate import Gate, GateError, GateReport, gate_report
 from slimalign.export.int8_share import litert_int8_share, onnx_int8_share
 from slimalign.export.litert_graph import read_litert_graph, short_name
+from slimalign.export.onnx_from_torch import write_onnx
+from slimalign.export.onnx_quantised import optimised_onnx, write_onnx_fp16
 from slimalign.export.workbench import GraphOptions, Workbench
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle, read_bundle
@@ -72,6 +76,9 @@ def test_the_bundle_says_what_the_file_is(bundles: dict[str, Bundle], name: str)
     assert manifest.gate is not None
     assert manifest.gate["faces"] == len(VALIDATION)
     assert manifest.gate["interval_low"] <= manifest.gate["loss"] <= manifest.gate["interval_high"]
+    assert manifest.gate["nme"] == pytest.approx(
+        manifest.gate["network_nme"] * (1 + manifest.gate["loss"] / 100)
+    )
     assert abs(manifest.gate["loss"]) < 1
     assert (manifest.int8_share == 1.0) == ("-int8" in name)
     calibrated = FORMATS[name].calibrated
@@ -335,6 +342,23 @@ def test_the_int8_share_of_an_onnx_file_is_by_multiply_adds_without_the_head(tmp
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(tmp_path / "m.onnx"))
     assert onnx_int8_share(tmp_path / "m.onnx") == pytest.approx(57600 / (57600 + 28800))
+
+
+def test_resizes_in_float16_have_their_scales_as_float32_constants(tmp_path: Path) -> None:
+    """Older TensorRT reads them from nowhere else, such as a conversion of a constant. Of two levels the lower is
+    enlarged for the block above and for the head.
+    """
+    full = full_architecture(LANDMARKS, SIZE, 6, (6, 8), stage_count=3, encoders=1)
+    write_onnx(HRSuperNet(full).eval(), SIZE, tmp_path / "float.onnx")
+    optimised_onnx(tmp_path / "float.onnx", tmp_path / "optimised.onnx")
+    write_onnx_fp16(tmp_path / "optimised.onnx", tmp_path / "half.onnx")
+    graph = onnx.load(str(tmp_path / "half.onnx")).graph
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    scales = [constants[node.input[2]] for node in graph.node if node.op_type == "Resize"]
+    assert scales == [onnx.TensorProto.FLOAT] * 2
+    assert {constants[node.input[1]] for node in graph.node if node.op_type == "Conv"} == {
+        onnx.TensorProto.FLOAT16
+    }
 
 
 def test_the_int8_share_of_float_files_is_nothing(bundles: dict[str, Bundle]) -> None:

@@ -78,12 +78,12 @@ def test_int8_for_x86_is_no_int8_for_tensorrt(bundles: dict[tuple[str, int], Bun
         (
             "litert-int8",
             "orin-nano",
-            "no .tflite file runs on jetson-orin-nano; it runs tensorrt-int8, tensorrt-fp16",
+            "jetson-orin-nano is known for tensorrt-int8, tensorrt-fp16, no .tflite file; export one",
         ),
         (
             "onnx",
             "iphone",
-            "no .onnx file runs on iphone; it runs litert-int8, litert-fp16, litert, export one",
+            "iphone is known for litert-int8, litert-fp16, litert, no .onnx file; export one",
         ),
     ],
 )

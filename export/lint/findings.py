@@ -47,6 +47,12 @@ class Finding:
     message: str
     mend: str
 
+    @property
+    def told(self) -> str:
+        """In a line."""
+        places = self.nodes[0] if len(self.nodes) == 1 else f"{len(self.nodes)} operators or tensors"
+        return f"{self.level} {self.rule}: {places}: {self.message}; {self.mend}"
+
 
 @dataclass(frozen=True)
 class Facts:

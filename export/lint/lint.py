@@ -65,7 +65,7 @@ def _check_kind(file: Path, target: Target) -> None:
         )
     if not set(runtimes) & set(target.runtimes):
         raise UserError(
-            f"{file}: no {file.suffix} file runs on {target.name}; it runs {_formats(target)}, export one of them"
+            f"{file}: {target.name} is known for {_formats(target)}, no {file.suffix} file; export one of them"
         )
 
 

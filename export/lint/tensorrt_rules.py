@@ -147,7 +147,7 @@ RULES: tuple[Rule[OnnxGraph], ...] = (
     Rule("computed-top-k", "error", "look for a constant number of values", computed_top_k),
     Rule("cubic-resize", "error", "resize linearly, and train so", cubic_resizes),
     Rule("resize-unread", "error", PYTORCH, unread_alignments),
-    Rule("opset-too-new", "warning", "export with --opset 13, or with 17 from JetPack 6 on", newer_opsets),
+    Rule("opset-too-new", "warning", "export for this device (--target), or with --opset 13", newer_opsets),
     Rule("float64", "warning", "export weights and constants in float32", float64_tensors),
     Rule("computed-resize", "warning", STATIC, computed_resizes),
     Rule("resize-alignment", "warning", PYTORCH, resize_alignments),

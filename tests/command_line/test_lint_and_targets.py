@@ -45,7 +45,7 @@ def test_lint_warns_without_failing(slimalign: Command, place: Place) -> None:
             "level": "warning",
             "nodes": ["(the file)"],
             "message": "opset 17; TensorRT 8.2.1 is written for up to 13",
-            "mend": "export with --opset 13, or with 17 from JetPack 6 on",
+            "mend": "export for this device (--target), or with --opset 13",
         }
     ]
 
@@ -73,7 +73,10 @@ def test_lint_tells_mistakes_in_one_line(slimalign: Command, place: Place) -> No
     for arguments, said in (
         (("cut.onnx", "--target", "orin-nano"), "cut.onnx: cannot be read as ONNX"),
         ((place.onnx, "--target", "fridge"), "target 'fridge' is unknown; "),
-        ((place.onnx, "--target", "iphone"), "no .onnx file runs on iphone; "),
+        (
+            (place.onnx, "--target", "iphone"),
+            "iphone is known for litert-int8, litert-fp16, litert, no .onnx file; ",
+        ),
         ((place.torch, "--target", "iphone"), "not an .onnx or .tflite file; "),
         ((place.onnx,), "Missing option '--target'; see slimalign lint --help"),
     ):
