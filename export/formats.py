@@ -95,7 +95,7 @@ def _write_onnx_fp16(bench: Workbench, folder: Path, _: Collection[str]) -> tupl
 
 def _write_onnx_int8(bench: Workbench, folder: Path, float_blocks: Collection[str]) -> tuple[str, ...]:
     batches = bench.calibration_batches("NCHW")
-    write_onnx_int8(bench.onnx_optimised, batches, folder / ONNX, bench.onnx_ranges, float_blocks)
+    write_onnx_int8(bench.onnx_optimised, batches, folder / ONNX, float_blocks)
     return (ONNX,)
 
 

@@ -75,12 +75,11 @@ def optimised_onnx(source: Path, path: Path) -> None:
 
 
 def write_onnx_int8(
-    source: Path, batches: Iterable[Float32], path: Path, ranges: Path, float_blocks: Collection[str] = ()
+    source: Path, batches: Iterable[Float32], path: Path, float_blocks: Collection[str] = ()
 ) -> None:
     """Write the optimised model ``source`` with int8 arithmetic, its ranges those on ``batches`` (N, 3, S, S).
 
-    The ranges are kept in the file ``ranges``, and taken from there where it is. Blocks named in ``float_blocks`` stay
-    in float32.
+    Blocks named in ``float_blocks`` stay in float32.
 
     ONNX Runtime's scheme: unsigned asymmetric activations and signed weights for each output channel, which its
     kernels for x86 multiply in one instruction; with signed activations they take twice as long. Everything is
@@ -111,7 +110,6 @@ def write_onnx_int8(
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=left,
-                calibration_cache_path=ranges,
             )
     except DecodeError:  # it reads files of its own again, and does not look whether they were written
         raise UserError(

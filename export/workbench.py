@@ -159,11 +159,6 @@ class Workbench:
         """The largest magnitude on the calibration faces of each tensor that TensorRT's scheme may quantise."""
         return calibrated_largest(self.onnx_optimised, self.calibration_batches("NCHW"))
 
-    @property
-    def onnx_ranges(self) -> Path:
-        """Where ONNX Runtime's scheme keeps the ranges of tensors on the calibration faces."""
-        return self._folder / "ranges.json"
-
     @cached_property
     def litert(self) -> Path:
         """The network as LiteRT in float32, with the converter's long names of tensors."""
