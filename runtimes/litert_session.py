@@ -1,43 +1,45 @@
-"""Bundles in LiteRT (TensorFlow Lite) on the CPU, with XNNPACK."""
-
-from __future__ import annotations
+"""Bundles in LiteRT (TensorFlow Lite), with XNNPACK or another delegate. Python 3.6 syntax, see session.py."""
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.session import Float32, check_batch, joined, thread_count
+from slimalign.runtimes.session import Backend, Float32, check_batch, joined, thread_count
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from slimalign.runtimes.bundle import Bundle
 
 PACKAGES = ("ai_edge_litert", "tflite_runtime")
 """Where the Interpreter may come from, the one to prefer first; the second serves older devices."""
+GPU_DELEGATE = "libtensorflowlite_gpu_delegate.so"
+"""What TensorFlow Lite's own build calls the library of its GPU delegate."""
 
 
-@dataclass(frozen=True)
-class _End:
+class _End(NamedTuple):
     """The input or the output of a model: whole numbers stand for (number - zero_point) * scale."""
 
-    index: int
-    dtype: np.dtype[Any]
+    tensor: int
+    dtype: "np.dtype[Any]"
     scale: float
     zero_point: int
 
-    def stored(self, values: Float32) -> NDArray[Any]:
+    def stored(self, values: Float32) -> "NDArray[Any]":
         """``values`` as the model takes them."""
         if self.dtype == np.float32:
             return values
         limits = np.iinfo(self.dtype)
         whole = np.rint(values / np.float32(self.scale)) + self.zero_point
-        stored: NDArray[Any] = np.clip(whole, limits.min, limits.max).astype(self.dtype)
+        stored = np.clip(whole, limits.min, limits.max).astype(self.dtype)  # type: NDArray[Any]
         return stored
 
-    def real(self, stored: NDArray[Any]) -> Float32:
+    def real(self, stored: "NDArray[Any]") -> Float32:
         """What the model's numbers ``stored`` stand for."""
         if self.dtype == np.float32:
             return stored
@@ -47,27 +49,29 @@ class _End:
 class LiteRtSession:
     """A .tflite file in LiteRT's interpreter; ``threads`` None means all cores.
 
-    Raises UserError where no interpreter is installed or it cannot open the file.
+    What the delegate of ``backend`` does not know runs in plain kernels. Raises UserError where no interpreter is
+    installed, or the delegate cannot be loaded, or the interpreter cannot open the file.
     """
 
-    runtime = "litert"
-
-    def __init__(self, bundle: Bundle, threads: int | None = None):
+    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = Backend()):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
+        self.runtime = "litert" if backend.delegate == "xnnpack" else f"litert-{_told(backend.delegate)}"
         self._path = bundle.model_path
-        self._interpreter = _open(bundle, self.threads)
+        package = _package(bundle)
+        self.version = f"{package} {importlib.import_module(package).__version__}"
+        self._interpreter = _open(bundle, package, self.threads, backend.delegate)
         self._input = _only(bundle, "inputs", self._interpreter.get_input_details())
         self._outputs = _outputs(bundle, self._interpreter.get_output_details())
-        self._shape: tuple[int, ...] | None = None  # what the tensors are planned for
+        self._shape: "Optional[tuple[int, ...]]" = None  # what the tensors are planned for
 
     def run(self, inputs: Float32) -> Float32:
         """Raw heatmaps of normalised ``inputs``, see Session."""
         if inputs.shape != self._shape:
             self._resize(inputs)
-        self._interpreter.set_tensor(self._input.index, self._input.stored(inputs))
+        self._interpreter.set_tensor(self._input.tensor, self._input.stored(inputs))
         self._interpreter.invoke()
-        found = [end.real(self._interpreter.get_tensor(end.index)) for end in self._outputs]
+        found = [end.real(self._interpreter.get_tensor(end.tensor)) for end in self._outputs]
         return found[0] if self.manifest.output == "heatmaps" else joined(*found)
 
     def _resize(self, inputs: Float32) -> None:
@@ -75,7 +79,7 @@ class LiteRtSession:
         check_batch(inputs, self.manifest)
         self._shape = None
         try:
-            self._interpreter.resize_tensor_input(self._input.index, inputs.shape)
+            self._interpreter.resize_tensor_input(self._input.tensor, inputs.shape)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise UserError(
@@ -84,22 +88,30 @@ class LiteRtSession:
             ) from error
         self._shape = inputs.shape
 
-    def __enter__(self) -> LiteRtSession:
+    def __enter__(self) -> "LiteRtSession":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: "Optional[type[BaseException]]",
+        error: "Optional[BaseException]",
+        trace: "Optional[TracebackType]",
     ) -> None:
         del self._interpreter
 
 
-def _open(bundle: Bundle, threads: int) -> Any:
-    package = next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
-    if package is None:
+def _package(bundle: "Bundle") -> str:
+    found = [name for name in PACKAGES if importlib.util.find_spec(name) is not None]
+    if not found:
         raise UserError(f"{bundle.model_path}: LiteRT is not installed; run pip install 'slimalign[litert]'")
-    interpreter = importlib.import_module(f"{package}.interpreter").Interpreter
+    return found[0]
+
+
+def _open(bundle: "Bundle", package: str, threads: int, delegate: str) -> Any:
+    library = importlib.import_module(f"{package}.interpreter")
+    options = _delegate_options(library, delegate)
     try:
-        return interpreter(model_path=str(bundle.model_path), num_threads=threads)
+        return library.Interpreter(model_path=str(bundle.model_path), num_threads=threads, **options)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"{bundle.model_path}: {package} cannot open it ({str(error).splitlines()[0]});"
@@ -107,7 +119,34 @@ def _open(bundle: Bundle, threads: int) -> Any:
         ) from error
 
 
-def _only(bundle: Bundle, what: str, details: list[dict[str, Any]]) -> _End:
+def _delegate_options(library: Any, delegate: str) -> Dict[str, Any]:
+    """What the interpreter is given for ``delegate``: XNNPACK is what it takes by itself."""
+    if delegate == "xnnpack":
+        return {}
+    plain = {"experimental_op_resolver_type": library.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+    if delegate == "none":
+        return plain
+    path, *settings = (GPU_DELEGATE if delegate == "gpu" else delegate).split(",")
+    if not all("=" in setting for setting in settings):
+        raise UserError(f"delegate {delegate}: give its options as name=value, as in libdelegate.so,backend=htp")
+    try:
+        # A library that is not found is an OSError, one that refuses its options a ValueError.
+        loaded = library.load_delegate(path, dict(setting.split("=", 1) for setting in settings))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"delegate {delegate}: {path} cannot be loaded ({str(error).splitlines()[0]});"
+            " give the path of a LiteRT delegate's library, or xnnpack"
+        ) from None
+    return dict(plain, experimental_delegates=[loaded])
+
+
+def _told(delegate: str) -> str:
+    """A delegate's name as records give it: that of its library, without its folder and options."""
+    name = delegate.split(",")[0].replace("\\", "/").split("/")[-1]
+    return name.split(".")[0]
+
+
+def _only(bundle: "Bundle", what: str, details: List[Dict[str, Any]]) -> _End:
     """The one input or output of the model."""
     if len(details) != 1 or details[0]["dtype"] not in (np.float32, np.int8, np.int16):
         found = ", ".join(f"{detail['name']} {np.dtype(detail['dtype'])}" for detail in details)
@@ -118,7 +157,7 @@ def _only(bundle: Bundle, what: str, details: list[dict[str, Any]]) -> _End:
     return _end(details[0])
 
 
-def _outputs(bundle: Bundle, details: list[dict[str, Any]]) -> list[_End]:
+def _outputs(bundle: "Bundle", details: List[Dict[str, Any]]) -> List[_End]:
     """The heatmaps, or the points and their scores."""
     if bundle.manifest.output == "heatmaps":
         return [_only(bundle, "outputs", details)]
@@ -132,6 +171,6 @@ def _outputs(bundle: Bundle, details: list[dict[str, Any]]) -> list[_End]:
     return [_end(by_rank[3]), _end(by_rank[2])]
 
 
-def _end(detail: dict[str, Any]) -> _End:
+def _end(detail: Dict[str, Any]) -> _End:
     scale, zero_point = detail["quantization"]
     return _End(detail["index"], np.dtype(detail["dtype"]), scale, zero_point)

@@ -1,33 +1,36 @@
-"""Bundles in ONNX Runtime on the CPU."""
-
-from __future__ import annotations
+"""Bundles in ONNX Runtime. Python 3.6 syntax, see session.py."""
 
 import importlib.util
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, List, Optional
 
 import numpy as np
 
-from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.session import Float32, check_batch, joined, thread_count
+from slimalign.runtimes.session import Backend, Float32, check_batch, joined, thread_count
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from slimalign.runtimes.bundle import Bundle
 
 ERRORS_ONLY = 3
+CPU = "CPUExecutionProvider"
 
 
 class OnnxRuntimeSession:
-    """An ONNX file in ONNX Runtime's CPU provider; ``threads`` None means all cores.
+    """An ONNX file in ONNX Runtime; ``threads`` None means all cores.
 
-    Raises UserError where ONNX Runtime is not installed or cannot open the file.
+    What the provider of ``backend`` does not know runs on the CPU. Raises UserError where ONNX Runtime is not
+    installed, lacks the provider or cannot open the file.
     """
 
-    runtime = "onnxruntime"
-
-    def __init__(self, bundle: Bundle, threads: int | None = None):
+    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = Backend()):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
+        self.runtime = "onnxruntime" if backend.provider == "cpu" else f"onnxruntime-{backend.provider}"
         self._path = bundle.model_path
-        self._session = _open(bundle, self.threads)
+        self._session = _open(bundle, self.threads, backend.provider)
+        self.version = f"onnxruntime {_library(bundle).__version__}"
         self._input = _only(bundle, "inputs", self._session.get_inputs()).name
         self._outputs = _outputs(bundle, self._session.get_outputs())
 
@@ -48,30 +51,38 @@ class OnnxRuntimeSession:
                 f" ({str(error).splitlines()[0]}); export it again"
             ) from error
 
-    def __enter__(self) -> OnnxRuntimeSession:
+    def __enter__(self) -> "OnnxRuntimeSession":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: "Optional[type[BaseException]]",
+        error: "Optional[BaseException]",
+        trace: "Optional[TracebackType]",
     ) -> None:
         del self._session
 
 
-def _open(bundle: Bundle, threads: int) -> Any:
+def _library(bundle: "Bundle") -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         raise UserError(
             f"{bundle.model_path}: ONNX Runtime is not installed; run pip install 'slimalign[onnxruntime]'"
         )
-    import onnxruntime
+    return importlib.import_module("onnxruntime")
+
+
+def _open(bundle: "Bundle", threads: int, provider: str) -> Any:
+    onnxruntime = _library(bundle)
     from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    chosen = _provider(onnxruntime, provider)
     try:
-        return onnxruntime.InferenceSession(
-            str(bundle.model_path), sess_options=options, providers=["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(
+            str(bundle.model_path), sess_options=options, providers=[chosen] + [CPU] * (chosen != CPU)
         )
     except (
         ort_errors.Fail,
@@ -85,9 +96,28 @@ def _open(bundle: Bundle, threads: int) -> Any:
             f"{bundle.model_path}: ONNX Runtime {onnxruntime.__version__} cannot open it ({reason});"
             " export it again or update onnxruntime"
         ) from error
+    # ONNX Runtime goes on without a provider that does not start, such as CUDA without a driver.
+    if chosen not in session.get_providers():
+        raise UserError(
+            f"provider {provider}: ONNX Runtime {onnxruntime.__version__} has it but cannot start it here;"
+            " mend its driver or libraries, or run with provider cpu"
+        )
+    return session
 
 
-def _only(bundle: Bundle, what: str, values: list[Any]) -> Any:
+def _provider(onnxruntime: Any, name: str) -> str:
+    """The full name of a provider, as in ``CUDAExecutionProvider`` for ``cuda``."""
+    ending = "ExecutionProvider"
+    known = {full[: -len(ending)].lower(): str(full) for full in onnxruntime.get_available_providers()}
+    if name.lower() not in known:
+        raise UserError(
+            f"provider {name}: ONNX Runtime {onnxruntime.__version__} here has {', '.join(sorted(known))};"
+            " choose one of them or install the build of onnxruntime that has it"
+        )
+    return known[name.lower()]
+
+
+def _only(bundle: "Bundle", what: str, values: List[Any]) -> Any:
     """The one input or output of the model, float32."""
     if len(values) != 1 or values[0].type != "tensor(float)":
         found = ", ".join(f"{value.name} {value.type}" for value in values)
@@ -97,7 +127,7 @@ def _only(bundle: Bundle, what: str, values: list[Any]) -> Any:
     return values[0]
 
 
-def _outputs(bundle: Bundle, values: list[Any]) -> list[str]:
+def _outputs(bundle: "Bundle", values: List[Any]) -> List[str]:
     """The names of the heatmaps, or of the points and their scores."""
     if bundle.manifest.output == "heatmaps":
         return [_only(bundle, "outputs", values).name]

@@ -1,31 +1,46 @@
-"""A bundle opened in one runtime."""
+"""A bundle opened in one runtime.
 
-from __future__ import annotations
+This and the sessions are read by a Jetson's Python 3.6 too, in the agent: their syntax is Python 3.6.
+"""
 
 import os
-from types import TracebackType
-from typing import Protocol
+import sys
+from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.errors import UserError
 
-Float32 = NDArray[np.float32]
+if sys.version_info >= (3, 8):
+    from typing import Protocol
+else:
+    Protocol = object
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from slimalign.runtimes.bundle import Manifest
+
+    Float32 = NDArray[np.float32]
+else:
+    Float32 = np.ndarray
 
 
 class Session(Protocol):
     """A bundle opened in one runtime; a context manager with one verb.
 
-    ``runtime`` is the runtime's name as records give it, ``threads`` how many threads it computes with.
+    ``runtime`` is the runtime's name as records give it, with what of it computes where that is not the default;
+    ``version`` names the library and its version; ``threads`` is how many threads it computes with.
     """
 
     runtime: str
+    version: str
     threads: int
-    manifest: Manifest
+    manifest: "Manifest"
 
-    def run(self, inputs: Float32) -> Float32:
+    def run(self, inputs: "Float32") -> "Float32":
         """Raw heatmaps of normalised ``inputs``, both in the layout that the manifest names.
 
         (N, 3, S, S) -> (N, K, H, W) for NCHW, (N, S, S, 3) -> (N, H, W, K) for NHWC. A file that decodes them
@@ -34,14 +49,32 @@ class Session(Protocol):
         """
         ...
 
-    def __enter__(self) -> Session: ...
+    def __enter__(self) -> "Session": ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: "Optional[type[BaseException]]",
+        error: "Optional[BaseException]",
+        trace: "Optional[TracebackType]",
     ) -> None: ...
 
 
-def joined(points: Float32, scores: Float32) -> Float32:
+class Backend(NamedTuple):
+    """What of a runtime computes; each runtime looks at its own entries.
+
+    ``provider`` is ONNX Runtime's, by the first part of its name: ``cpu``, ``cuda``, ``tensorrt``, ``xnnpack`` ...
+    ``delegate`` is LiteRT's: ``xnnpack``, ``none`` for the plain kernels, ``gpu``, or the path of an external
+    delegate's library, with its options after it as in ``libdelegate.so,backend=htp``. ``cuda_graph`` replays TensorRT's
+    work as one graph; ``batches`` are the least, the best and the largest batch that its engine is built for.
+    """
+
+    provider: str = "cpu"
+    delegate: str = "xnnpack"
+    cuda_graph: bool = False
+    batches: Tuple[int, int, int] = (1, 1, 8)
+
+
+def joined(points: "Float32", scores: "Float32") -> "Float32":
     """Points (N, K, 2) and scores (N, K) as one array (N, K, 3)."""
     return np.concatenate([points, scores[..., None]], axis=2)
 
@@ -52,7 +85,7 @@ def available_cores() -> int:
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
-def thread_count(threads: int | None) -> int:
+def thread_count(threads: Optional[int]) -> int:
     """``threads``, or all cores where it is None; raises UserError below 1."""
     if threads is None:
         return available_cores()
@@ -61,7 +94,7 @@ def thread_count(threads: int | None) -> int:
     return threads
 
 
-def check_batch(inputs: Float32, manifest: Manifest) -> None:
+def check_batch(inputs: "Float32", manifest: "Manifest") -> None:
     """Raise UserError where ``inputs`` (N, ...) are not of the one batch size that the file can run."""
     if manifest.batch is not None and len(inputs) != manifest.batch:
         raise UserError(

@@ -22,18 +22,6 @@ P99_NEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Span:
-    """At least ``calls`` calls, and at least ``seconds`` of them."""
-
-    calls: int
-    seconds: float
-
-    def share(self, parts: int) -> Span:
-        """One of ``parts`` spans that make up this one."""
-        return Span(math.ceil(self.calls / parts), self.seconds / parts)
-
-
-@dataclass(frozen=True)
 class Protocol:
     """How a latency was measured; figures under different ``key``s are not ranked together.
 
@@ -101,42 +89,6 @@ class Timing:
     def percentile_ms(self, percent: float) -> float:
         """The duration that ``percent`` of the samples do not exceed, linear between neighbours."""
         return float(np.percentile(self.samples_ms, percent))
-
-
-def time_calls(call: Callable[[], object], warm_up: Span, length: Span) -> Timing:
-    """Time ``call`` over ``length``, after uncounted calls over ``warm_up``; garbage waits meanwhile."""
-    with _garbage_waiting():
-        _durations_ns(call, warm_up)
-        return Timing(tuple(duration / 1e6 for duration in _durations_ns(call, length)))
-
-
-def time_once_ms(call: Callable[[], object]) -> float:
-    """The duration of one call in milliseconds, as of a first inference."""
-    with _garbage_waiting():
-        return _durations_ns(call, Span(1, 0.0))[0] / 1e6
-
-
-def _durations_ns(call: Callable[[], object], span: Span) -> list[int]:
-    durations: list[int] = []
-    end = perf_counter_ns() + int(span.seconds * 1e9)
-    while len(durations) < span.calls or perf_counter_ns() < end:
-        start = perf_counter_ns()
-        call()
-        durations.append(perf_counter_ns() - start)
-    return durations
-
-
-@contextmanager
-def _garbage_waiting() -> Iterator[None]:
-    """Collect now and not again until the end: a collection would land in somebody's sample."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""Timing many settings in turns, so that a drifting machine is fair to all. Python 3.6 syntax, see session.py."""
+
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from itertools import cycle
+from typing import TYPE_CHECKING, Callable, Collection, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
+
+import numpy as np
+
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.inputs import network_inputs
+from slimalign.runtimes.session import Float32, Session
+from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.uint8]
+
+FACES = 32
+"""Faces that take turns as input, at most: real input varies, and memory is bounded."""
+
+
+class Setting(NamedTuple):
+    """What is measured: which of the bundles, on how many threads, at which batch size."""
+
+    bundle: int
+    threads: int
+    batch: int
+
+
+class Plan(NamedTuple):
+    """How long, see slimalign.runtimes.timing.Protocol."""
+
+    warm_up: Span
+    settle: Span
+    length: Span
+    rounds: int
+
+
+class Opened(NamedTuple):
+    """A setting's session was opened: ``place`` is that of the setting; ``started`` is ISO 8601 in UTC."""
+
+    place: int
+    started: str
+    runtime: str
+    version: str
+    threads: int
+    init_ms: float
+    first_ms: float
+
+
+class Visit(NamedTuple):
+    """A setting's share of one round: durations of single calls in the order they were made."""
+
+    place: int
+    turn: int
+    samples_ms: List[float]
+
+
+class Subjects(NamedTuple):
+    """What is measured, and how to get at it.
+
+    ``open`` opens a setting's session; ``crops`` gives the faces for a setting, (N, S, S, 3) uint8 RGB, N >= 1, the same
+    array for the same faces.
+    """
+
+    settings: Sequence[Setting]
+    open: "Callable[[Setting], Session]"
+    crops: "Callable[[Setting], Image]"
+
+
+def sweep(
+    subjects: Subjects, plan: Plan, done: Collection[Tuple[int, int]] = ()
+) -> Iterator[Union[Opened, Visit]]:
+    """Open every setting, then visit all of them once a round; each event comes as soon as it has happened.
+
+    ``done`` are the visits (place, turn) of an earlier sweep that was broken off; what is left of it is done. Every
+    setting has a session of its own, so that its ``init_ms`` and ``first_ms`` belong to it. Raises UserError for output
+    that is not finite, and what the sessions raise.
+    """
+    left = [
+        (turn, place)
+        for turn in range(plan.rounds)
+        for place in range(len(subjects.settings))
+        if (place, turn) not in done
+    ]
+    places = sorted({place for _, place in left})
+    inputs = _Inputs(subjects)
+    _prepare(subjects, places)
+    with ExitStack() as stack:
+        calls = {}  # type: Dict[int, Callable[[], object]]
+        for place in places:
+            opened, calls[place] = _open(stack, subjects, place, inputs)
+            yield opened
+        warm = set()
+        for turn, place in left:
+            warm_up = plan.settle if place in warm else plan.warm_up
+            warm.add(place)
+            yield Visit(place, turn, time_calls(calls[place], warm_up, plan.length.share(plan.rounds)))
+
+
+def _prepare(subjects: Subjects, places: Sequence[int]) -> None:
+    """Open what is opened later, once: imports of libraries and the building of engines are no part of ``init_ms``."""
+    seen = set()
+    for place in places:
+        setting = subjects.settings[place]
+        if (setting.bundle, setting.batch) not in seen:
+            seen.add((setting.bundle, setting.batch))
+            with subjects.open(setting):
+                pass
+
+
+def _open(
+    stack: ExitStack, subjects: Subjects, place: int, inputs: "_Inputs"
+) -> "Tuple[Opened, Callable[[], object]]":
+    setting = subjects.settings[place]
+    sessions = []  # type: List[Session]
+    started = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
+    init_ms = time_once_ms(lambda: sessions.append(stack.enter_context(subjects.open(setting))))
+    session = sessions[0]
+    batches = inputs.batches(session, setting)
+    outputs = []  # type: List[Float32]
+    first_ms = time_once_ms(lambda: outputs.append(session.run(batches[0])))
+    if not np.isfinite(outputs[0]).all():
+        raise UserError(
+            f"bundle '{session.manifest.name}' in {session.runtime}: its heatmaps hold NaN or infinite"
+            " values; export it again"
+        )
+    turns = cycle(batches)
+    opened = Opened(place, started, session.runtime, session.version, session.threads, init_ms, first_ms)
+    return opened, lambda: session.run(next(turns))
+
+
+class _Inputs:
+    """Normalised faces, made once for all the settings that take the same."""
+
+    def __init__(self, subjects: Subjects):
+        self._crops = subjects.crops
+        self._largest_batch = max(setting.batch for setting in subjects.settings)
+        self._made = {}  # type: Dict[Tuple[object, ...], Float32]
+
+    def batches(self, session: Session, setting: Setting) -> List[Float32]:
+        """Different batches of one size; faces are repeated where there are fewer than the largest batch."""
+        manifest, crops = session.manifest, self._crops(setting)
+        key = (id(crops), manifest.layout, tuple(manifest.mean), tuple(manifest.std))
+        if key not in self._made:
+            faces = np.arange(max(min(len(crops), FACES), self._largest_batch)) % len(crops)
+            self._made[key] = network_inputs(crops[faces], manifest)
+        inputs, batch = self._made[key], setting.batch
+        return [inputs[start : start + batch] for start in range(0, len(inputs) - batch + 1, batch)]
