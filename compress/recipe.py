@@ -10,7 +10,6 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from slimalign.compress.networks.architecture import Architecture, full_architecture
-from slimalign.runtimes.decode import DecoderName
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import NormaliserName
 
@@ -23,6 +22,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+DecoderName = Literal["argmax-quarter", "local-mean", "local-softmax"]
+"""Those of runtimes.decode, which has none of typing's newer names."""
 
 
 class _Part(BaseModel):

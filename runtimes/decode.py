@@ -1,19 +1,21 @@
-"""From heatmaps to points: the NumPy decoder used in training's evaluation and on the device alike."""
+"""From heatmaps to points: the NumPy decoder used in training's evaluation and on the device alike.
 
-from __future__ import annotations
+It runs on a Jetson as it is: the syntax is that of Python 3.6, and NumPy 1.13 has all that is used of it.
+"""
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Tuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import NonFiniteError, UserError
 
-Floats = NDArray[np.floating]
-Indices = NDArray[np.intp]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-DecoderName = Literal["argmax-quarter", "local-mean", "local-softmax"]
-DECODERS: tuple[str, ...] = get_args(DecoderName)
+    Floats = NDArray[np.floating]
+    Indices = NDArray[np.intp]
+
+DECODERS = ("argmax-quarter", "local-mean", "local-softmax")
 
 MEAN_WINDOW = 5
 SOFTMAX_WINDOW = 9
@@ -23,7 +25,7 @@ A softmax is all but zero where there is nothing, so that its window may be wide
 CPU recipe 9 gives an NME that is 0.02 to 0.04 points below that of 5."""
 
 
-def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Floats]:
+def decode(heatmaps: "Floats", stride: float, decoder: str) -> "Tuple[Floats, Floats]":
     """Points and scores of ``heatmaps`` (N, K, H, W).
 
     The points are (N, K, 2), x then y, in pixels of the crop, which is ``stride`` times as large as the
@@ -55,16 +57,16 @@ def decode(heatmaps: Floats, stride: float, decoder: str) -> tuple[Floats, Float
     return (points + 0.5) * stride - 0.5, scores
 
 
-def _peaks(heatmaps: Floats) -> tuple[Indices, Indices]:
+def _peaks(heatmaps: "Floats") -> "Tuple[Indices, Indices]":
     n, k, _, width = heatmaps.shape
     flat = heatmaps.reshape(n, k, -1).argmax(axis=2)
     return flat % width, flat // width
 
 
-def _argmax_quarter(heatmaps: Floats) -> tuple[Floats, Floats]:
+def _argmax_quarter(heatmaps: "Floats") -> "Tuple[Floats, Floats]":
     n, k, height, width = heatmaps.shape
     x, y = _peaks(heatmaps)
-    padded = np.pad(heatmaps, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    padded = np.pad(heatmaps, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="constant")
     rows, columns = np.arange(n)[:, None], np.arange(k)[None]
     dx = np.sign(padded[rows, columns, y + 1, x + 2] - padded[rows, columns, y + 1, x])
     dy = np.sign(padded[rows, columns, y + 2, x + 1] - padded[rows, columns, y, x + 1])
@@ -74,11 +76,11 @@ def _argmax_quarter(heatmaps: Floats) -> tuple[Floats, Floats]:
     return points, heatmaps[rows, columns, y, x]
 
 
-def _local_mean(weights: Floats, x: Indices, y: Indices, side: int) -> tuple[Floats, Floats]:
+def _local_mean(weights: "Floats", x: "Indices", y: "Indices", side: int) -> "Tuple[Floats, Floats]":
     """Mean position by ``weights`` over windows of ``side`` about the peaks (N, K), and the weight inside them."""
     n, k = weights.shape[:2]
     reach = side // 2
-    padded = np.pad(weights, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+    padded = np.pad(weights, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="constant")
     steps = np.arange(side)
     window = padded[
         np.arange(n)[:, None, None, None],
@@ -94,7 +96,7 @@ def _local_mean(weights: Floats, x: Indices, y: Indices, side: int) -> tuple[Flo
     return np.stack([x + dx, y + dy], axis=2), total
 
 
-def _spatial_softmax(heatmaps: Floats) -> Floats:
+def _spatial_softmax(heatmaps: "Floats") -> "Floats":
     shifted = np.exp(heatmaps - heatmaps.max(axis=(2, 3), keepdims=True))
-    result: Floats = shifted / shifted.sum(axis=(2, 3), keepdims=True)
+    result: "Floats" = shifted / shifted.sum(axis=(2, 3), keepdims=True)
     return result

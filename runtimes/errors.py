@@ -1,6 +1,4 @@
-"""The one exception family for mistakes in what the user gave."""
-
-from __future__ import annotations
+"""The one exception family for mistakes in what the user gave. Runs on a Jetson's Python 3.6 too."""
 
 
 class UserError(Exception):

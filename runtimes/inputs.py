@@ -1,18 +1,24 @@
-"""From crops to what a network takes, and from what it gives back to heatmaps with the channels first."""
+"""From crops to what a network takes, and from what it gives back to heatmaps with the channels first.
 
-from __future__ import annotations
+It runs on a Jetson as it is: the syntax is that of Python 3.6, and NumPy 1.13 has all that is used of it.
+"""
+
+from typing import TYPE_CHECKING, Tuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.errors import UserError
 
-Image = NDArray[np.uint8]
-Float32 = NDArray[np.float32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from slimalign.runtimes.bundle import Manifest
+
+    Image = NDArray[np.uint8]
+    Float32 = NDArray[np.float32]
 
 
-def network_inputs(crops: Image, manifest: Manifest) -> Float32:
+def network_inputs(crops: "Image", manifest: "Manifest") -> "Float32":
     """Normalise ``crops`` (N, S, S, 3) uint8 RGB: (pixel / 255 - mean) / std in the layout of ``manifest``.
 
     The answer is contiguous float32, (N, 3, S, S) for NCHW and (N, S, S, 3) for NHWC.
@@ -30,18 +36,18 @@ def network_inputs(crops: Image, manifest: Manifest) -> Float32:
     return _channels_last(crops, scale, offset)
 
 
-def heatmaps_nchw(raw: Float32, manifest: Manifest) -> Float32:
+def heatmaps_nchw(raw: "Float32", manifest: "Manifest") -> "Float32":
     """The heatmaps as (N, K, H, W), a view of what the network gave in the layout of ``manifest``."""
     return raw if manifest.layout == "NCHW" else raw.transpose(0, 3, 1, 2)
 
 
-def _scale_and_offset(manifest: Manifest) -> tuple[Float32, Float32]:
+def _scale_and_offset(manifest: "Manifest") -> "Tuple[Float32, Float32]":
     """(pixel / 255 - mean) / std as pixel * scale + offset: one multiply-add a value."""
     mean, std = np.array(manifest.mean), np.array(manifest.std)
     return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 
-def _channels_first(crops: Image, scale: Float32, offset: Float32) -> Float32:
+def _channels_first(crops: "Image", scale: "Float32", offset: "Float32") -> "Float32":
     count, height, width, channels = crops.shape
     out = np.empty((count, channels, height, width), dtype=np.float32)
     for channel in range(channels):
@@ -51,7 +57,7 @@ def _channels_first(crops: Image, scale: Float32, offset: Float32) -> Float32:
     return out
 
 
-def _channels_last(crops: Image, scale: Float32, offset: Float32) -> Float32:
+def _channels_last(crops: "Image", scale: "Float32", offset: "Float32") -> "Float32":
     # NumPy's inner loop runs over the last axis: seven times as fast on a row of pixels as on three channels.
     count, height, width, channels = crops.shape
     rows = np.ascontiguousarray(crops).reshape(count * height, width * channels)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.compress.recipe import DecoderName, Recipe, read_recipe
 from slimalign.compress.slim import check_budget
+from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.schemes import scheme_named
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -19,6 +21,10 @@ def test_a_shipped_recipe_is_read_and_comes_back_whole(path: Path) -> None:
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
     landmarks = scheme_named(recipe.data.scheme).count
     check_budget(recipe.search.supernet(landmarks, recipe.input.size), recipe.slim)
+
+
+def test_a_recipe_may_name_every_decoder() -> None:
+    assert get_args(DecoderName) == DECODERS
 
 
 @pytest.mark.parametrize(

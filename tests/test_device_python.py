@@ -1,0 +1,71 @@
+"""Modules that run as they are on a Jetson's own Python 3.6: its syntax, its standard library and NumPy alone."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MODULES = (
+    "slimalign.runtimes.errors",
+    "slimalign.runtimes.decode",
+    "slimalign.runtimes.inputs",
+)
+"""They import one another, NumPy and the standard library."""
+
+ROOT = Path(__file__).parent.parent
+LATER = {"__future__", "contextvars", "dataclasses", "graphlib", "tomllib", "zoneinfo"}
+"""Of the standard library, what came after 3.6; of ``__future__``, the annotations that are asked for elsewhere."""
+TYPING = {
+    "Any",
+    "Callable",
+    "Dict",
+    "Iterator",
+    "List",
+    "Mapping",
+    "NamedTuple",
+    "Optional",
+    "Sequence",
+    "Tuple",
+}
+TYPING |= {"TYPE_CHECKING", "Type"}
+"""Names that typing had in 3.6."""
+
+
+def tree_of(module: str) -> ast.Module:
+    path = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 6))
+
+
+def run(node: ast.AST) -> Iterator[ast.AST]:
+    """``node`` and what is under it that runs: nothing under ``if TYPE_CHECKING:``."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from run(child)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_what_an_old_python_has(module: str) -> None:
+    allowed = {"numpy", *MODULES, *(sys.stdlib_module_names - LATER)}
+    for node in run(tree_of(module)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, ast.unparse(node)
+            assert node.module in allowed, ast.unparse(node)
+            if node.module == "typing":
+                assert {name.name for name in node.names} <= TYPING, ast.unparse(node)
+        elif isinstance(node, ast.Import):
+            assert {name.name for name in node.names} <= allowed, ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_annotation_is_in_quotes_or_a_name(module: str) -> None:
+    """``int | None`` and ``list[int]`` are read as 3.6 defines a function, and fail there."""
+    for node in run(tree_of(module)):
+        annotations = [getattr(node, entry, None) for entry in ("annotation", "returns")]
+        for annotation in annotations:
+            if annotation is not None:
+                assert isinstance(annotation, ast.Name | ast.Constant), ast.unparse(annotation)
