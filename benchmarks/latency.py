@@ -1,166 +1,156 @@
-"""Latency of bundles over batch sizes and thread counts, in turns, so that a drifting machine is fair."""
+"""Latency of bundles over batch sizes and thread counts: what a sweep measures, gathered to records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from itertools import cycle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.sample import Sample, cut_crops
-from slimalign.runtimes.bundle import Manifest
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.inputs import network_inputs
-from slimalign.runtimes.session import Float32, Session, thread_count
-from slimalign.runtimes.timing import (
-    DRAFT,
-    Protocol,
-    Record,
-    cpu_governor,
-    cpu_model,
-    time_calls,
-    time_once_ms,
-)
+from slimalign.runtimes.opening import SessionOpener
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, thread_count
+from slimalign.runtimes.sweep import FACES, Opened, Plan, Setting, Subjects, Visit
+from slimalign.runtimes.sweep import sweep as visits_of
+from slimalign.runtimes.timing import DRAFT, Protocol, Record, cpu_model
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
 
-Opener = Callable[[int], Session]
-"""Opens one bundle in one runtime with a number of threads."""
-
 Crops = Callable[[CropRule], Image]
 """Gives crops (N, S, S, 3) uint8 RGB, N >= 1, cut by a rule."""
 
-FACES = 32
-"""Faces that take turns as input, at most: real input varies, and memory is bounded."""
+LOCAL = "local"
+"""The address of this machine."""
 
 
 def crops_of(samples: Sequence[Sample]) -> Crops:
-    """The first faces of ``samples``, cut as each bundle wants them."""
+    """The first faces of ``samples``, cut as each bundle wants them; once for all that want the same."""
     if not samples:
         raise UserError("no images to measure the latency on; is the split empty?")
-    return lambda rule: cut_crops(samples[:FACES], rule)
+    return cache(lambda rule: cut_crops(samples[:FACES], rule))
 
 
 def sweep(
-    openers: Sequence[Opener],
+    bundles: Sequence[Bundle],
     batches: Sequence[int],
     threads: Sequence[int | None],
     crops: Crops,
     protocol: Protocol = DRAFT,
-    target: str = "local",
+    backend: Backend = DEFAULT_BACKEND,
+    opener: SessionOpener = open_bundle,
     progress: Progress | None = None,
 ) -> list[Record]:
-    """Latency of ``session.run`` alone for every opener, batch size and thread count (None: all cores).
+    """Latency on this machine of ``session.run`` alone for every bundle, batch size and thread count (None: all cores).
 
-    Every combination has a session of its own, so that ``init_ms`` and ``first_ms`` belong to it. Each round
-    visits every combination once for a share of its samples. ``progress`` is told the visits done and
-    their number. Raises UserError for a batch size that a file cannot run, and for output that is not finite.
+    ``progress`` is told the events done, an opening or a visit each, and their number. Raises UserError for a batch
+    size that a file cannot run, and for output that is not finite.
     """
-    counts = list(dict.fromkeys(thread_count(number) for number in threads))
-    combinations = [(opener, count, batch) for opener in openers for count in counts for batch in batches]
-    if not combinations or min(batches) < 1:
+    counts = [thread_count(number) for number in threads]
+    settings = settings_of(bundles, batches, counts)
+
+    def opened(setting: Setting) -> Any:
+        return opener(bundles[setting.bundle], setting.threads, tuned(backend, setting.batch))
+
+    subjects = Subjects(settings, opened, lambda setting: crops(bundles[setting.bundle].manifest.crop_rule))
+    machine = Machine(LOCAL, cpu_model(), device_state())
+    gathered = Gathering(bundles, settings, protocol, progress)
+    for event in visits_of(subjects, plan_of(protocol)):
+        gathered.add(event)
+    return gathered.records(machine, device_state())
+
+
+def settings_of(bundles: Sequence[Bundle], batches: Sequence[int], threads: Sequence[int | None]) -> list[Setting]:
+    """Every combination once; a GPU computes with no threads of the host's, so there one stands for all."""
+    settings = [
+        Setting(place, count, batch)
+        for place, bundle in enumerate(bundles)
+        for count in ((1,) if bundle.manifest.format == "tensorrt" else threads)
+        for batch in batches
+    ]
+    if not settings or min(batches) < 1:
         raise UserError(
             f"batch sizes {list(batches)}: give bundles, thread counts and batch sizes of at least 1"
         )
-    inputs = _Inputs(crops, max(batches))
-    for opener in openers:
-        with opener(counts[0]):
-            pass  # the first to open pays for the import of its library, which is no part of ``init_ms``
-    with ExitStack() as stack:
-        subjects: list[_Subject] = []
-        visits = len(combinations) * (protocol.rounds + 1)
-        for opener, count, batch in combinations:
-            subjects.append(_open(stack, opener, count, batch, inputs))
-            _tell(progress, len(subjects), visits)
-        for turn in range(protocol.rounds):
-            for place, subject in enumerate(subjects, start=1):
-                _visit(subject, protocol, first=turn == 0)
-                _tell(progress, (turn + 1) * len(subjects) + place, visits)
-        return [_record(subject, protocol, target) for subject in subjects]
+    return list(dict.fromkeys(settings))
 
 
-@dataclass
-class _Subject:
-    """One combination under measurement; its samples grow with each visit."""
-
-    session: Session
-    batch: int
-    started: str
-    init_ms: float
-    first_ms: float
-    call: Callable[[], object]
-    samples_ms: list[float] = field(default_factory=list)
+def tuned(backend: Backend, batch: int) -> Backend:
+    """``backend`` with engines for the one batch size that is measured."""
+    return backend._replace(batches=(batch, batch, batch))
 
 
-class _Inputs:
-    """Normalised faces, made once for all the bundles that take the same."""
-
-    def __init__(self, crops: Crops, largest_batch: int):
-        self._crops = crops
-        self._largest_batch = largest_batch
-        self._made: dict[tuple[object, ...], Float32] = {}
-
-    def batches(self, manifest: Manifest, batch: int) -> list[Float32]:
-        """Different batches of one size; faces are repeated where there are fewer than the largest batch."""
-        key = (manifest.crop_rule, manifest.layout, manifest.mean, manifest.std)
-        if key not in self._made:
-            crops = self._crops(manifest.crop_rule)
-            faces = np.arange(max(min(len(crops), FACES), self._largest_batch)) % len(crops)
-            self._made[key] = network_inputs(crops[faces], manifest)
-        inputs = self._made[key]
-        return [inputs[start : start + batch] for start in range(0, len(inputs) - batch + 1, batch)]
+def plan_of(protocol: Protocol) -> Plan:
+    """How long each setting is measured by ``protocol``."""
+    return Plan(protocol.warm_up, protocol.settle, protocol.length, protocol.rounds)
 
 
-def _open(stack: ExitStack, opener: Opener, threads: int, batch: int, inputs: _Inputs) -> _Subject:
-    opened: list[Session] = []
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    init_ms = time_once_ms(lambda: opened.append(stack.enter_context(opener(threads))))
-    session = opened[0]
-    batches = inputs.batches(session.manifest, batch)
-    outputs: list[Float32] = []
-    first_ms = time_once_ms(lambda: outputs.append(session.run(batches[0])))
-    if not np.isfinite(outputs[0]).all():
-        raise UserError(
-            f"bundle '{session.manifest.name}' in {session.runtime}: its heatmaps hold NaN or infinite"
-            " values; export it again"
+@dataclass(frozen=True)
+class Machine:
+    """Where a sweep runs: its address, its processor or board, and its state before."""
+
+    address: str
+    cpu: str
+    before: Mapping[str, Any]
+
+
+class Gathering:
+    """The events of a sweep as they come in, and the records that they add up to."""
+
+    def __init__(
+        self,
+        bundles: Sequence[Bundle],
+        settings: Sequence[Setting],
+        protocol: Protocol,
+        progress: Progress | None = None,
+    ):
+        self._bundles, self._settings, self._protocol = bundles, settings, protocol
+        self._progress = progress
+        self._opened: dict[int, Opened] = {}
+        self._samples_ms: dict[tuple[int, int], tuple[float, ...]] = {}
+
+    def add(self, event: Opened | Visit) -> None:
+        """Take one event; a setting that was opened again after a break keeps its first opening."""
+        if isinstance(event, Opened):
+            self._opened.setdefault(event.place, event)
+        else:
+            self._samples_ms[event.place, event.turn] = tuple(event.samples_ms)
+        if self._progress is not None:
+            done = len(self._opened) + len(self._samples_ms)
+            self._progress(done, len(self._settings) * (self._protocol.rounds + 1))
+
+    def records(self, machine: Machine, after: Mapping[str, Any]) -> list[Record]:
+        """One for every setting, once all its visits are in."""
+        return [self._record(place, machine, after) for place in range(len(self._settings))]
+
+    def _record(self, place: int, machine: Machine, after: Mapping[str, Any]) -> Record:
+        setting, opened = self._settings[place], self._opened[place]
+        bundle = self._bundles[setting.bundle]
+        turns = range(self._protocol.rounds)
+        return Record(
+            bundle=bundle.manifest.name,
+            sha256=bundle.sha256,
+            runtime=opened.runtime,
+            precision=bundle.manifest.precision,
+            batch=setting.batch,
+            threads=opened.threads,
+            protocol=self._protocol.key,
+            target=machine.address,
+            cpu=machine.cpu,
+            started=opened.started,
+            init_ms=opened.init_ms,
+            first_ms=opened.first_ms,
+            samples_ms=tuple(sample for turn in turns for sample in self._samples_ms[place, turn]),
+            version=opened.version,
+            before=machine.before,
+            after=after,
         )
-    turns = cycle(batches)
-    return _Subject(session, batch, started, init_ms, first_ms, lambda: session.run(next(turns)))
-
-
-def _visit(subject: _Subject, protocol: Protocol, first: bool) -> None:
-    warm_up = protocol.warm_up if first else protocol.settle
-    timing = time_calls(subject.call, warm_up, protocol.length.share(protocol.rounds))
-    subject.samples_ms.extend(timing.samples_ms)
-
-
-def _record(subject: _Subject, protocol: Protocol, target: str) -> Record:
-    manifest = subject.session.manifest
-    return Record(
-        bundle=manifest.name,
-        sha256=manifest.sha256,
-        runtime=subject.session.runtime,
-        precision=manifest.precision,
-        batch=subject.batch,
-        threads=subject.session.threads,
-        protocol=protocol.key,
-        target=target,
-        cpu=cpu_model(),
-        governor=cpu_governor(),
-        started=subject.started,
-        init_ms=subject.init_ms,
-        first_ms=subject.first_ms,
-        samples_ms=tuple(subject.samples_ms),
-    )
-
-
-def _tell(progress: Progress | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)

@@ -8,7 +8,7 @@ import torch
 
 from slimalign.compress.torch_files import read_network
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.session import Float32, check_batch, thread_count
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, thread_count
 
 
 class TorchSession:
@@ -20,8 +20,9 @@ class TorchSession:
 
     runtime = "pytorch"
 
-    def __init__(self, bundle: Bundle, threads: int | None = None):
+    def __init__(self, bundle: Bundle, threads: int | None = None, backend: Backend = DEFAULT_BACKEND):
         self.manifest = bundle.manifest
+        self.version = f"torch {torch.__version__}"
         self.threads = thread_count(threads)
         self._network = read_network(bundle.folder)
         self._threads_before = torch.get_num_threads()

@@ -84,7 +84,6 @@ def _judged(bench: Workbench, kind: Format, folder: Path, blocks: tuple[str, ...
 
 
 def _latency_cost(bench: Workbench, kind: Format, rescued: Bundle, all_int8: Bundle) -> LatencyCost:
-    openers = [partial(kind.opener, bundle) for bundle in (rescued, all_int8)]
     batch = rescued.manifest.batch or 1
-    ours, plain = sweep(openers, [batch], [1], lambda _: bench.parity_crops)
+    ours, plain = sweep([rescued, all_int8], [batch], [1], lambda _: bench.parity_crops, opener=kind.opener)
     return LatencyCost(ours.p50_ms, plain.p50_ms, batch, ours.runtime, ours.protocol, ours.cpu)

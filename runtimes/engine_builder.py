@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import sys
+import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 MODULES = ("tensorrt", "tensorrt_rtx")
@@ -175,16 +176,18 @@ def engine_for(bundle: str, settings: Settings) -> str:
     settings = settings._replace(batches=batches_of(manifest, settings.batches))
     wanted = facts_of(manifest, library, settings)
     folder = os.path.join(bundle, ENGINES)
-    name = "sm%s-b%d" % (settings.capability.replace(".", ""), settings.batches[2])
+    name = "sm%s-b%d-%d-%d" % ((settings.capability.replace(".", ""),) + settings.batches)
     path = os.path.join(folder, name + ".engine")
     if is_current(path, wanted):
         return path
     try:
         os.makedirs(folder, exist_ok=True)
         cache = os.path.join(folder, "timing-%s.cache" % timing_key(library, settings))
+        start = time.time()
         engine = build(bundle, manifest, library, settings, cache)
         replace_file(path, engine)
         facts = dict(wanted, engine_sha256=hashlib.sha256(engine).hexdigest())
+        facts["build_s"] = round(time.time() - start, 1)
         replace_file(sidecar_path(path), (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
     except OSError as error:
         raise EngineError(
@@ -223,7 +226,8 @@ def is_current(engine: str, wanted: Dict[str, Any]) -> bool:
     try:
         with open(sidecar_path(engine), encoding="utf-8") as file:
             facts = json.load(file)
-        return isinstance(facts, dict) and facts == dict(wanted, engine_sha256=file_sha256(engine))
+        whole = dict(wanted, engine_sha256=file_sha256(engine))
+        return isinstance(facts, dict) and all(facts.get(name) == value for name, value in whole.items())
     except (OSError, ValueError):
         return False
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 import numpy as np
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.session import Backend, Float32, check_batch, joined, thread_count
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,8 +36,7 @@ class _End(NamedTuple):
             return values
         limits = np.iinfo(self.dtype)
         whole = np.rint(values / np.float32(self.scale)) + self.zero_point
-        stored = np.clip(whole, limits.min, limits.max).astype(self.dtype)  # type: NDArray[Any]
-        return stored
+        return np.asarray(np.clip(whole, limits.min, limits.max), dtype=self.dtype)
 
     def real(self, stored: "NDArray[Any]") -> Float32:
         """What the model's numbers ``stored`` stand for."""
@@ -53,7 +52,7 @@ class LiteRtSession:
     installed, or the delegate cannot be loaded, or the interpreter cannot open the file.
     """
 
-    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = Backend()):
+    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = DEFAULT_BACKEND):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
         self.runtime = "litert" if backend.delegate == "xnnpack" else f"litert-{_told(backend.delegate)}"
@@ -128,7 +127,9 @@ def _delegate_options(library: Any, delegate: str) -> Dict[str, Any]:
         return plain
     path, *settings = (GPU_DELEGATE if delegate == "gpu" else delegate).split(",")
     if not all("=" in setting for setting in settings):
-        raise UserError(f"delegate {delegate}: give its options as name=value, as in libdelegate.so,backend=htp")
+        raise UserError(
+            f"delegate {delegate}: give its options as name=value, as in libdelegate.so,backend=htp"
+        )
     try:
         # A library that is not found is an OSError, one that refuses its options a ValueError.
         loaded = library.load_delegate(path, dict(setting.split("=", 1) for setting in settings))

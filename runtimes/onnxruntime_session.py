@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, List, Optional
 import numpy as np
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.session import Backend, Float32, check_batch, joined, thread_count
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +24,7 @@ class OnnxRuntimeSession:
     installed, lacks the provider or cannot open the file.
     """
 
-    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = Backend()):
+    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = DEFAULT_BACKEND):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
         self.runtime = "onnxruntime" if backend.provider == "cpu" else f"onnxruntime-{backend.provider}"

@@ -1,24 +1,46 @@
-"""Opening a bundle in the runtime that its format asks for."""
+"""Opening a bundle in the runtime that its format asks for. Python 3.6 syntax, see session.py."""
 
-from __future__ import annotations
+import sys
+from typing import TYPE_CHECKING, Mapping, Optional
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.litert_session import LiteRtSession
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
-from slimalign.runtimes.session import Session
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Session
+from slimalign.runtimes.tensorrt_session import TensorRtSession
 
-SessionOpener = Callable[[Bundle, int | None], Session]
+if sys.version_info >= (3, 8):
+    from typing import Protocol
+else:
+    Protocol = object
 
-OPENERS: Mapping[str, SessionOpener] = MappingProxyType({"onnx": OnnxRuntimeSession, "litert": LiteRtSession})
-"""How each format that a device can run is opened, given the bundle and the number of threads."""
+if TYPE_CHECKING:
+    from slimalign.runtimes.bundle import Bundle
+
+
+class SessionOpener(Protocol):
+    """Opens a bundle of one format; ``threads`` None means all cores."""
+
+    def __call__(
+        self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = DEFAULT_BACKEND
+    ) -> Session:
+        """The open session; raises UserError where its library is missing, or cannot open the file."""
+        ...
+
+
+OPENERS: "Mapping[str, SessionOpener]" = {
+    "onnx": OnnxRuntimeSession,
+    "litert": LiteRtSession,
+    "tensorrt": TensorRtSession,
+}
+"""How each format that a device can run is opened."""
 
 
 def open_session(
-    bundle: Bundle, threads: int | None = None, openers: Mapping[str, SessionOpener] = OPENERS
+    bundle: "Bundle",
+    threads: Optional[int] = None,
+    backend: Backend = DEFAULT_BACKEND,
+    openers: Mapping[str, SessionOpener] = OPENERS,
 ) -> Session:
     """Open ``bundle`` in the runtime of its format; ``threads`` None means all cores.
 
@@ -31,4 +53,4 @@ def open_session(
             f"{bundle.folder}: format = '{bundle.manifest.format}' has no runtime here;"
             f" export it as one of {', '.join(openers)}"
         )
-    return opener(bundle, threads)
+    return opener(bundle, threads, backend)

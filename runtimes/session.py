@@ -64,14 +64,17 @@ class Backend(NamedTuple):
 
     ``provider`` is ONNX Runtime's, by the first part of its name: ``cpu``, ``cuda``, ``tensorrt``, ``xnnpack`` ...
     ``delegate`` is LiteRT's: ``xnnpack``, ``none`` for the plain kernels, ``gpu``, or the path of an external
-    delegate's library, with its options after it as in ``libdelegate.so,backend=htp``. ``cuda_graph`` replays TensorRT's
-    work as one graph; ``batches`` are the least, the best and the largest batch that its engine is built for.
+    delegate's library, with its options after it as in ``libdelegate.so,backend=htp``. ``cuda_graph`` replays
+    TensorRT's work as one graph; ``batches`` are the least, the best and the largest batch of its engine.
     """
 
     provider: str = "cpu"
     delegate: str = "xnnpack"
     cuda_graph: bool = False
     batches: Tuple[int, int, int] = (1, 1, 8)
+
+
+DEFAULT_BACKEND = Backend()
 
 
 def joined(points: "Float32", scores: "Float32") -> "Float32":

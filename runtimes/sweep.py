@@ -3,7 +3,19 @@
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from itertools import cycle
-from typing import TYPE_CHECKING, Callable, Collection, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -22,10 +34,10 @@ FACES = 32
 
 
 class Setting(NamedTuple):
-    """What is measured: which of the bundles, on how many threads, at which batch size."""
+    """What is measured: which of the bundles, on how many threads (None: all cores), at which batch size."""
 
     bundle: int
-    threads: int
+    threads: Optional[int]
     batch: int
 
 
@@ -61,8 +73,8 @@ class Visit(NamedTuple):
 class Subjects(NamedTuple):
     """What is measured, and how to get at it.
 
-    ``open`` opens a setting's session; ``crops`` gives the faces for a setting, (N, S, S, 3) uint8 RGB, N >= 1, the same
-    array for the same faces.
+    ``open`` opens a setting's session; ``crops`` gives its faces, (N, S, S, 3) uint8 RGB, N >= 1, the same array for
+    the same faces.
     """
 
     settings: Sequence[Setting]
@@ -89,7 +101,7 @@ def sweep(
     inputs = _Inputs(subjects)
     _prepare(subjects, places)
     with ExitStack() as stack:
-        calls = {}  # type: Dict[int, Callable[[], object]]
+        calls: "Dict[int, Callable[[], object]]" = {}
         for place in places:
             opened, calls[place] = _open(stack, subjects, place, inputs)
             yield opened
@@ -115,12 +127,12 @@ def _open(
     stack: ExitStack, subjects: Subjects, place: int, inputs: "_Inputs"
 ) -> "Tuple[Opened, Callable[[], object]]":
     setting = subjects.settings[place]
-    sessions = []  # type: List[Session]
+    sessions: "List[Session]" = []
     started = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
     init_ms = time_once_ms(lambda: sessions.append(stack.enter_context(subjects.open(setting))))
     session = sessions[0]
     batches = inputs.batches(session, setting)
-    outputs = []  # type: List[Float32]
+    outputs: "List[Float32]" = []
     first_ms = time_once_ms(lambda: outputs.append(session.run(batches[0])))
     if not np.isfinite(outputs[0]).all():
         raise UserError(
@@ -138,7 +150,7 @@ class _Inputs:
     def __init__(self, subjects: Subjects):
         self._crops = subjects.crops
         self._largest_batch = max(setting.batch for setting in subjects.settings)
-        self._made = {}  # type: Dict[Tuple[object, ...], Float32]
+        self._made: "Dict[Tuple[object, ...], Float32]" = {}
 
     def batches(self, session: Session, setting: Setting) -> List[Float32]:
         """Different batches of one size; faces are repeated where there are fewer than the largest batch."""

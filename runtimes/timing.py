@@ -1,20 +1,18 @@
-"""The timing loop, the protocol it follows, and the Record of what it measured."""
+"""The protocol that a measurement of latency follows, and the Record of what it measured."""
 
 from __future__ import annotations
 
-import gc
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.timing_loop import Span
 
 UNKNOWN = "unknown"
 P99_NEEDS = 1000
@@ -96,8 +94,9 @@ class Record:
     """The measured latency of one bundle in one runtime, with everything that makes it comparable.
 
     A sample is one call on a whole batch. ``init_ms`` is the opening of the session, ``first_ms`` the first
-    inference after it. ``cpu`` and ``governor`` are ``unknown`` where the machine does not tell them;
-    ``started`` is the time the measurement began, ISO 8601 in UTC.
+    inference after it, ``version`` the library that ran it. ``target`` is the address of the machine, ``cpu`` its
+    processor or board, ``unknown`` where it does not tell; ``before`` and ``after`` are its states, see
+    slimalign.runtimes.device_state. ``started`` is the time the measurement began, ISO 8601 in UTC.
     """
 
     bundle: str
@@ -109,11 +108,13 @@ class Record:
     protocol: str
     target: str
     cpu: str
-    governor: str
     started: str
     init_ms: float
     first_ms: float
     samples_ms: tuple[float, ...]
+    version: str = UNKNOWN
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         Timing((self.init_ms, self.first_ms))
@@ -147,7 +148,7 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
-        values = {field.name: data[field.name] for field in fields(cls)}
+        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
         return cls(**{**values, "samples_ms": tuple(values["samples_ms"])})
 
 
@@ -160,9 +161,3 @@ def cpu_model() -> str:
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware"))]
     return next((name for name in names if name), platform.processor() or UNKNOWN)
-
-
-def cpu_governor() -> str:
-    """How the kernel sets the clock of the first core, ``unknown`` where the machine does not tell it."""
-    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return path.read_text(encoding="ascii").strip() if path.is_file() else UNKNOWN

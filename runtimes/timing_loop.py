@@ -35,7 +35,7 @@ def time_once_ms(call: Callable[[], object]) -> float:
 
 
 def _durations_ms(call: Callable[[], object], span: Span) -> List[float]:
-    durations = []  # type: List[float]
+    durations: "List[float]" = []
     end = perf_counter() + span.seconds
     while len(durations) < span.calls or perf_counter() < end:
         start = perf_counter()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.frontier import Point, join
-from slimalign.benchmarks.latency import FACES, crops_of, sweep
+from slimalign.benchmarks.latency import crops_of, sweep
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.compress.data.drawn import drawn_samples
@@ -30,7 +29,7 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
-from slimalign.runtimes.session import Session
+from slimalign.runtimes.sweep import FACES
 from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
 
 Floats = NDArray[np.floating]
@@ -185,9 +184,8 @@ def bench(
         check_appendable(results)
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
-    openers: list[Callable[[int], Session]] = [partial(open_bundle, bundle) for bundle in bundles]
     records = sweep(
-        openers,
+        bundles,
         batches,
         threads,
         crops_of(faces),

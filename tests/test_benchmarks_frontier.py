@@ -35,7 +35,6 @@ def latency(sha256: str, samples_ms: tuple[float, ...] = (1.0, 2.0, 3.0), batch:
         protocol="kernel-1-draft",
         target="local",
         cpu="unknown",
-        governor="unknown",
         started="2026-01-01T00:00:00+00:00",
         init_ms=1.0,
         first_ms=1.0,

@@ -22,8 +22,9 @@ from slimalign.runtimes.drawing import write_image
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 from slimalign.runtimes.schemes import AFLW, NORMALISERS, W300
-from slimalign.runtimes.session import Float32
-from slimalign.runtimes.timing import Protocol, Span
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32
+from slimalign.runtimes.timing import Protocol
+from slimalign.runtimes.timing_loop import Span
 
 SIZE = 16
 QUICK = Protocol("kernel", 1, "draft", Span(2, 0.0), Span(1, 0.0), Span(7, 0.0), rounds=3)
@@ -220,14 +221,15 @@ class Watched(OnnxRuntimeSession):
 def test_a_sweep_measures_every_combination_in_turns(tmp_path: Path) -> None:
     made, log, told = cells_bundle(tmp_path), list[int](), list[tuple[int, int]]()
 
-    def opener(threads: int) -> Watched:
-        session = Watched(made, threads)
+    def opener(bundle: Bundle, threads: int | None = None, backend: Backend = DEFAULT_BACKEND) -> Watched:
+        session = Watched(bundle, threads, backend)
         session.log = log
         return session
 
-    records = sweep(
-        [opener], (1, 4), (1,), crops_of(SAMPLES), QUICK, progress=lambda done, of: told.append((done, of))
-    )
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    records = sweep([made], (1, 4), (1,), crops_of(SAMPLES), QUICK, opener=opener, progress=tell)
     assert [(record.batch, record.threads) for record in records] == [(1, 1), (4, 1)]
     # A share of 7 calls in 3 rounds is 3 calls; the warm-up of 2 and the settling of 1 are not counted.
     assert [len(record.samples_ms) for record in records] == [9, 9]
@@ -243,14 +245,14 @@ def test_a_sweep_measures_every_combination_in_turns(tmp_path: Path) -> None:
 def test_all_cores_and_their_number_are_one_combination(tmp_path: Path) -> None:
     made = cells_bundle(tmp_path)
     every = OnnxRuntimeSession(made).threads
-    records = sweep([lambda t: OnnxRuntimeSession(made, t)], (1,), (None, every), crops_of(SAMPLES), QUICK)
+    records = sweep([made], (1,), (None, every), crops_of(SAMPLES), QUICK)
     assert [record.threads for record in records] == [every]
 
 
 def test_a_file_that_gives_nan_has_no_latency(tmp_path: Path) -> None:
     made = cells_bundle(tmp_path, weight=float("nan"))
     with pytest.raises(UserError, match="'cells' in onnxruntime: its heatmaps hold NaN"):
-        sweep([lambda t: OnnxRuntimeSession(made, t)], (1,), (1,), crops_of(SAMPLES), QUICK)
+        sweep([made], (1,), (1,), crops_of(SAMPLES), QUICK)
 
 
 def test_a_sweep_needs_faces_and_batches() -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-MODULES = (
-    "slimalign.runtimes.errors",
-    "slimalign.runtimes.decode",
-    "slimalign.runtimes.inputs",
-)
-"""They import one another, NumPy and the standard library."""
+from slimalign.targets.agent_file import MODULES as NAMES
+
+MODULES = tuple(f"slimalign.runtimes.{name}" for name in NAMES)
+"""They import one another, NumPy and the standard library; the inference libraries only where they are opened."""
+OTHERS = {"importlib.util", "onnxruntime.capi"}
 
 ROOT = Path(__file__).parent.parent
 LATER = {"__future__", "contextvars", "dataclasses", "graphlib", "tomllib", "zoneinfo"}
@@ -22,6 +21,7 @@ LATER = {"__future__", "contextvars", "dataclasses", "graphlib", "tomllib", "zon
 TYPING = {
     "Any",
     "Callable",
+    "Collection",
     "Dict",
     "Iterator",
     "List",
@@ -30,9 +30,11 @@ TYPING = {
     "Optional",
     "Sequence",
     "Tuple",
+    "Union",
 }
 TYPING |= {"TYPE_CHECKING", "Type"}
 """Names that typing had in 3.6."""
+ELSEWHERE = {"TYPE_CHECKING", "sys.version_info >= (3, 8)"}
 
 
 def tree_of(module: str) -> ast.Module:
@@ -41,16 +43,16 @@ def tree_of(module: str) -> ast.Module:
 
 
 def run(node: ast.AST) -> Iterator[ast.AST]:
-    """``node`` and what is under it that runs: nothing under ``if TYPE_CHECKING:``."""
+    """``node`` and what is under it that runs there: nothing under ``if TYPE_CHECKING:`` or for newer Pythons."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) in ELSEWHERE):
             yield from run(child)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_what_an_old_python_has(module: str) -> None:
-    allowed = {"numpy", *MODULES, *(sys.stdlib_module_names - LATER)}
+    allowed = {"numpy", *MODULES, *OTHERS, *(sys.stdlib_module_names - LATER)}
     for node in run(tree_of(module)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, ast.unparse(node)
@@ -62,10 +64,12 @@ def test_a_module_imports_what_an_old_python_has(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_an_annotation_is_in_quotes_or_a_name(module: str) -> None:
+def test_an_annotation_is_in_quotes_a_name_or_of_typing(module: str) -> None:
     """``int | None`` and ``list[int]`` are read as 3.6 defines a function, and fail there."""
     for node in run(tree_of(module)):
         annotations = [getattr(node, entry, None) for entry in ("annotation", "returns")]
-        for annotation in annotations:
-            if annotation is not None:
-                assert isinstance(annotation, ast.Name | ast.Constant), ast.unparse(annotation)
+        for annotation in filter(None, annotations):
+            for part in ast.walk(annotation):
+                if isinstance(part, ast.Subscript):
+                    assert ast.unparse(part.value) in TYPING, ast.unparse(annotation)
+                assert not isinstance(part, ast.BinOp), ast.unparse(annotation)

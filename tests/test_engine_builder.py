@@ -49,7 +49,7 @@ def test_the_script_is_python_3_6_and_needs_the_standard_library_alone() -> None
             imported |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(str(node.module))
-    assert imported <= {"argparse", "ctypes", "hashlib", "importlib", "json", "os", "sys", "typing"}
+    assert imported <= {"argparse", "ctypes", "hashlib", "importlib", "json", "os", "sys", "time", "typing"}
     # Of the library, what came after 3.6 cannot be seen in the syntax.
     assert "dataclass" not in SOURCE.read_text()
 
@@ -65,7 +65,7 @@ def test_an_engine_is_built_once_and_again_where_anything_has_changed(bundle: Bu
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is for x86-64 Linux")
     done = build(bundle.folder, "--compute-capability", "8.6", "--batches", "1,2,4")
     assert (done.returncode, done.stderr) == (0, "")
-    engine = bundle.folder / "engines" / "sm86-b4.engine"
+    engine = bundle.folder / "engines" / "sm86-b1-2-4.engine"
     assert done.stdout == f"{engine}\n"
     sidecar = engine.with_name(engine.name + ".json")
     facts = json.loads(sidecar.read_text())
@@ -174,7 +174,7 @@ def test_layers_cannot_be_told_without_the_gpu(bundle: Bundle) -> None:
     done = build(bundle.folder, "--compute-capability", "8.6", "--layers")
     assert done.returncode == 2
     said = done.stderr.splitlines()[-1]
-    assert said.startswith(f"build_engine: {bundle.folder}/engines/sm86-b8.engine: cannot be loaded here")
+    assert said.startswith(f"build_engine: {bundle.folder}/engines/sm86-b1-1-8.engine: cannot be loaded here")
 
 
 def inspecting(engine: bytes) -> Library:

@@ -251,10 +251,10 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, form: str) -> None:
 def test_a_format_without_a_runtime_is_refused_and_can_be_added(tmp_path: Path) -> None:
     made = onnx_bundle(tmp_path, format="torch")
     with pytest.raises(
-        UserError, match="format = 'torch' has no runtime here; export it as one of onnx, litert"
+        UserError, match="format = 'torch' has no runtime here; export it as one of onnx, litert, tensorrt"
     ):
         open_session(made)
-    opened = open_session(made, 1, {**OPENERS, "torch": OnnxRuntimeSession})
+    opened = open_session(made, 1, openers={**OPENERS, "torch": OnnxRuntimeSession})
     assert opened.runtime == "onnxruntime"
 
 

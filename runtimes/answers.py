@@ -1,0 +1,48 @@
+"""From what a file gives to points of the crop: what the aligner and the agent share.
+
+Python 3.6 syntax, see session.py.
+"""
+
+from typing import TYPE_CHECKING, Tuple
+
+import numpy as np
+
+from slimalign.runtimes.decode import decode
+from slimalign.runtimes.errors import NonFiniteError, UserError
+from slimalign.runtimes.inputs import heatmaps_nchw
+from slimalign.runtimes.session import Float32
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from slimalign.runtimes.bundle import Manifest
+
+    Floats = NDArray[np.floating]
+
+
+def points_and_scores(raw: Float32, manifest: "Manifest", landmarks: int) -> "Tuple[Floats, Floats]":
+    """Points (N, K, 2), x then y in pixels of the crop, and scores (N, K), of a session's answer.
+
+    Raises UserError where the file gives another number than ``landmarks``, and NonFiniteError for NaN or infinity.
+    """
+    if manifest.output == "points":
+        return _decoded(raw, manifest, landmarks)
+    heatmaps = heatmaps_nchw(raw, manifest)
+    if heatmaps.shape[1] != landmarks:
+        raise UserError(
+            f"bundle '{manifest.name}': the file gives {heatmaps.shape[1]} heatmaps,"
+            f" scheme '{manifest.scheme}' has {landmarks} points; export it again"
+        )
+    return decode(heatmaps, manifest.stride, manifest.decoder)
+
+
+def _decoded(found: Float32, manifest: "Manifest", landmarks: int) -> "Tuple[Floats, Floats]":
+    """What a file that decodes its heatmaps itself has found, (N, K, 3)."""
+    if found.shape[1:] != (landmarks, 3):
+        raise UserError(
+            f"bundle '{manifest.name}': the file gives points of shape {found.shape}, scheme"
+            f" '{manifest.scheme}' has {landmarks} points; export it again"
+        )
+    if not np.isfinite(found).all():
+        raise NonFiniteError(f"bundle '{manifest.name}': the file's points are NaN or infinite")
+    return found[..., :2], found[..., 2]

@@ -1,0 +1,219 @@
+"""Bundles in TensorRT, or TensorRT for RTX, on an NVIDIA GPU. Python 3.6 syntax, see session.py.
+
+The engine is built from the bundle's ONNX on the first opening, and again where TensorRT, GPU or ONNX are others.
+Bindings by index (TensorRT before 8.5) and tensors by name (from 8.5 on) are both known.
+"""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from slimalign.runtimes.cuda import CudaRuntime
+from slimalign.runtimes.engine_builder import (
+    EngineError,
+    Library,
+    Settings,
+    engine_for,
+    gpu,
+    library_for,
+)
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from slimalign.runtimes.bundle import Bundle
+
+
+class TensorRtSession:
+    """The engine of a TensorRT bundle, with pinned buffers and a stream of its own.
+
+    A call takes inputs from the host and gives the answer back there: the copies are part of it. ``threads`` is
+    without meaning on a GPU and always 1. Raises UserError where there is no GPU, TensorRT or CUDA, or the engine
+    cannot be built.
+    """
+
+    threads = 1
+
+    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = DEFAULT_BACKEND):
+        self.manifest = bundle.manifest
+        self.runtime = "tensorrt-graph" if backend.cuda_graph else "tensorrt"
+        self._name = str(bundle.folder)
+        library, path = _engine(bundle, backend.batches)
+        self.version = f"{library.name} {library.version}"
+        self._with_graphs = backend.cuda_graph
+        self._largest_batch = backend.batches[2]
+        self._plans: "Dict[int, _Plan]" = {}
+        with ExitStack() as opening:
+            self._cuda = CudaRuntime()
+            opening.callback(self._cuda.close)
+            self._context = _Context(library, path)
+            self._closing = opening.pop_all()
+
+    def run(self, inputs: Float32) -> Float32:
+        """Raw heatmaps of normalised ``inputs``, see Session; more than the largest batch in several runs."""
+        step = self.manifest.batch or self._largest_batch
+        parts = [self._run(inputs[start : start + step]) for start in range(0, len(inputs), step)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _run(self, inputs: Float32) -> Float32:
+        batch = len(inputs)
+        if batch not in self._plans:
+            check_batch(inputs, self.manifest)
+            self._plans[batch] = self._planned(inputs.shape)
+        plan = self._plans[batch]
+        plan.image[...] = inputs
+        if self._with_graphs:
+            self._cuda.launch(self._graph(plan))
+        else:
+            self._queue(plan)
+        self._cuda.wait()
+        found = [np.array(values, dtype=np.float32) for values in plan.answers]
+        return found[0] if self.manifest.output == "heatmaps" else joined(*found)
+
+    def _planned(self, shape: Tuple[int, ...]) -> "_Plan":
+        """Buffers on both sides for one batch size, kept until the session closes."""
+        image, answers = self._context.shapes(shape, self._name)
+        ends = [self._buffers(*end) for end in (image, *answers)]
+        return _Plan(shape, ends[0][0], [host for host, _ in ends[1:]], [device for _, device in ends], [])
+
+    def _buffers(self, shape: Tuple[int, ...], dtype: "np.dtype[Any]") -> "Tuple[NDArray[Any], int]":
+        host = self._cuda.pinned(shape, dtype)
+        self._closing.callback(self._cuda.free_pinned, host)
+        device = self._cuda.device_memory(host.nbytes)
+        self._closing.callback(self._cuda.free, device)
+        return host, device
+
+    def _queue(self, plan: "_Plan") -> None:
+        self._cuda.to_device(plan.addresses[0], plan.image)
+        self._context.queue(plan.shape, plan.addresses, self._cuda.stream)
+        for answer, address in zip(plan.answers, plan.addresses[1:]):
+            self._cuda.to_host(answer, address)
+
+    def _graph(self, plan: "_Plan") -> Any:
+        if not plan.graphs:
+            # TensorRT sets itself up in its first run of a shape, which a capture must not hold.
+            self._queue(plan)
+            self._cuda.wait()
+            graph = self._cuda.captured(lambda: self._queue(plan))
+            self._closing.callback(self._cuda.drop, graph)
+            plan.graphs.append(graph)
+        return plan.graphs[0]
+
+    def __enter__(self) -> "TensorRtSession":
+        return self
+
+    def __exit__(
+        self,
+        kind: "Optional[type[BaseException]]",
+        error: "Optional[BaseException]",
+        trace: "Optional[TracebackType]",
+    ) -> None:
+        self._plans.clear()
+        del self._context
+        self._closing.close()
+
+
+class _Plan(NamedTuple):
+    """What a batch size runs with: pinned arrays on the host, addresses on the GPU, and a graph once it is captured."""
+
+    shape: Tuple[int, ...]
+    image: "NDArray[Any]"
+    answers: "List[NDArray[Any]]"
+    addresses: List[int]
+    graphs: List[Any]
+
+
+def _engine(bundle: "Bundle", batches: Tuple[int, int, int]) -> Tuple[Library, str]:
+    try:
+        here = gpu()
+        if here is None:
+            raise EngineError(
+                "no GPU here to run TensorRT on; run it on the device, or export the bundle for another runtime"
+            )
+        library = library_for(here.capability)
+        return library, engine_for(str(bundle.folder), Settings(batches, here.capability))
+    except EngineError as error:
+        raise UserError(f"{bundle.folder}: {error}") from None
+
+
+_End = Tuple[Tuple[int, ...], "np.dtype[Any]"]
+"""Shape and type of the input or an output."""
+
+
+class _Context:
+    """A loaded engine and its execution context, whichever way its version names inputs and outputs."""
+
+    def __init__(self, library: Library, path: str):
+        trt = library.module
+        # Both must outlive what they have made.
+        self._logger = trt.Logger(trt.Logger.ERROR)
+        self._runtime = trt.Runtime(self._logger)
+        with open(path, "rb") as file:
+            self._engine = self._runtime.deserialize_cuda_engine(file.read())
+        if self._engine is None:
+            raise UserError(
+                f"{path}: {library.name} {library.version} cannot load it, see above; free memory or delete the file"
+            )
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise UserError(f"{path}: no memory on the GPU to run it; free some")
+        self._trt = trt
+        self._by_name = hasattr(self._engine, "num_io_tensors")
+        self._image, *self._answers = self._names()
+
+    def shapes(self, image: Tuple[int, ...], name: str) -> "Tuple[_End, List[_End]]":
+        """The input's and the outputs' shapes and types for inputs of shape ``image``."""
+        if not self._set_shape(image):
+            raise UserError(
+                f"{name}: its engine is not built for batch = {image[0]}; give batches that it is built for"
+            )
+        return self._end(self._image), [self._end(answer) for answer in self._answers]
+
+    def queue(self, shape: Tuple[int, ...], addresses: List[int], stream: int) -> None:
+        """Put one run on the stream, with the buffers at ``addresses``: the input's, then the outputs'."""
+        self._set_shape(shape)
+        if self._by_name:
+            for name, address in zip([self._image, *self._answers], addresses):
+                self._context.set_tensor_address(name, address)
+            done = self._context.execute_async_v3(stream)
+        else:
+            places = {
+                self._engine.get_binding_index(n): a for n, a in zip([self._image, *self._answers], addresses)
+            }
+            bindings = [places[place] for place in range(len(places))]
+            done = self._context.execute_async_v2(bindings, stream)
+        if not done:
+            raise UserError("TensorRT could not run its engine, see above; free memory on the GPU")
+
+    def _names(self) -> List[str]:
+        """The input's name, then those of the outputs, points before scores."""
+        engine = self._engine
+        if self._by_name:
+            names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
+            inputs = [n for n in names if engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
+        else:
+            names = [engine.get_binding_name(place) for place in range(engine.num_bindings)]
+            inputs = [n for n in names if engine.binding_is_input(n)]
+        answers = [name for name in names if name not in inputs]
+        return inputs + sorted(answers, key=lambda name: -len(self._shape(name)))
+
+    def _shape(self, name: str) -> Tuple[int, ...]:
+        if self._by_name:
+            return tuple(self._context.get_tensor_shape(name))
+        return tuple(self._context.get_binding_shape(self._engine.get_binding_index(name)))
+
+    def _set_shape(self, shape: Tuple[int, ...]) -> bool:
+        if self._shape(self._image) == shape:
+            return True
+        if self._by_name:
+            return bool(self._context.set_input_shape(self._image, shape))
+        return bool(self._context.set_binding_shape(self._engine.get_binding_index(self._image), shape))
+
+    def _end(self, name: str) -> _End:
+        dtype = self._engine.get_tensor_dtype(name) if self._by_name else self._engine.get_binding_dtype(name)
+        return self._shape(name), np.dtype(self._trt.nptype(dtype))

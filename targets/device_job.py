@@ -1,0 +1,147 @@
+"""A job for the agent on a device: put there with all that it needs, followed, and gone on with after a break."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.targets.agent_file import agent_file, key_of
+from slimalign.targets.shell import LineDroppedError, Lines, Shell
+
+Image = NDArray[np.uint8]
+
+HOME = ".slimalign"
+"""What slimalign keeps on a device, in the user's home; files are known by what is in them and sent only once."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle and the crops (N, S, S, 3) uint8 RGB that it is run on."""
+
+    bundle: Bundle
+    crops: Image
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the agent does with ``subjects``: entries of job.json beside them, of kind ``bench`` or ``points``."""
+
+    kind: str
+    subjects: Sequence[Subject]
+    entries: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A job as it is put on a device: its folder there, and what has to be there, by path."""
+
+    folder: str
+    files: Mapping[str, bytes | Path]
+    agent: str
+
+
+def results_of(shell: Shell, python: str, job: Job) -> Iterator[dict[str, Any]]:
+    """The results of ``job``, those that an earlier call left on the device first.
+
+    ``python`` is the device's interpreter. A job that came to its end is cleared away there; where the line drops, or
+    the caller leaves off, the next call goes on with it. Raises LineDroppedError and UserError.
+    """
+    packed = _packed(job)
+    _push_missing(shell, packed.files)
+    command = " ".join(shlex.quote(part) for part in (python, packed.agent, packed.folder))
+    ended = False
+    try:
+        with shell.lines(command) as lines, _stopping(lines):
+            for line in lines:
+                entry = _entry(shell, line)
+                ended = ended or entry["kind"] == "end"
+                yield entry
+    except LineDroppedError as error:
+        raise LineDroppedError(
+            f"{error}; the device goes on by itself, the same command picks up its results"
+        ) from None
+    if ended:
+        shell.run(f"rm -r {shlex.quote(packed.folder)}")
+
+
+@contextmanager
+def _stopping(lines: Lines) -> Iterator[None]:
+    """Tell the agent to stop on Ctrl-C, after the result that it is at; by itself it would go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        lines.tell("stop")
+        raise
+
+
+def _entry(shell: Shell, line: str) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise UserError(f"{shell.address}: its agent says '{line}'; see what prints on login there") from None
+    if entry["kind"] == "error":
+        raise UserError(f"{shell.address}: {entry['message']}")
+    return entry
+
+
+def _packed(job: Job) -> _Packed:
+    files: dict[str, bytes | Path] = {}
+    agent = agent_file()
+    agent_path = f"{HOME}/agents/{key_of(agent)}.pyz"
+    files[agent_path] = agent
+    bundles, crops = [], []
+    for subject in job.subjects:
+        bundles.append(_add_bundle(files, subject.bundle))
+        crops.append(_add_crops(files, subject.crops))
+    entries = {**job.entries, "kind": job.kind, "bundles": bundles, "crops": crops}
+    text = json.dumps(entries, sort_keys=True).encode()
+    folder = f"{HOME}/jobs/{key_of(text + agent_path.encode())}"
+    files[f"{folder}/job.json"] = text
+    return _Packed(folder, files, agent_path)
+
+
+def _add_bundle(files: dict[str, bytes | Path], bundle: Bundle) -> str:
+    """The bundle's folder on the device: the manifest, which knows its files by hash, decides it."""
+    manifest = (bundle.folder / MANIFEST_NAME).read_bytes()
+    folder = f"{HOME}/bundles/{key_of(manifest)}"
+    files.update({f"{folder}/{name}": bundle.folder / name for name in bundle.manifest.files})
+    files[f"{folder}/{MANIFEST_NAME}"] = manifest
+    return folder
+
+
+def _add_crops(files: dict[str, bytes | Path], crops: Image) -> str:
+    packed = io.BytesIO()
+    np.save(packed, crops)
+    data = packed.getvalue()
+    path = f"{HOME}/crops/{key_of(data)}.npy"
+    files[path] = data
+    return path
+
+
+def _push_missing(shell: Shell, files: Mapping[str, bytes | Path]) -> None:
+    quoted = " ".join(shlex.quote(path) for path in files)
+    there = set(shell.run(f'for f in {quoted}; do if [ -e "$f" ]; then echo "$f"; fi; done').splitlines())
+    missing = {path: source for path, source in files.items() if path not in there}
+    if not missing:
+        return
+    with TemporaryDirectory() as folder:
+        local = {}
+        for place, (path, source) in enumerate(missing.items()):
+            if isinstance(source, bytes):
+                local[path] = Path(folder) / str(place)
+                local[path].write_bytes(source)
+            else:
+                local[path] = source
+        shell.push(local)
