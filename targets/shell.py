@@ -10,28 +10,45 @@ from typing import Protocol
 from slimalign.runtimes.errors import UserError
 
 
-class LineDropped(UserError):
+class LineDroppedError(UserError):
     """The connection to a machine was lost, or never came about; what had come until then is kept."""
+
+
+class Lines(Protocol):
+    """A command that runs on the machine: its lines of standard output as they come, without their ends."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The lines that have not been taken yet; they end where the command has, with status 0.
+
+        Another status raises as in ``Shell.run``, after the last line.
+        """
+        ...
+
+    def tell(self, line: str) -> None:
+        """Write ``line`` to the command's standard input, such as ``stop``; one that has ended is told nothing."""
+        ...
 
 
 class Shell(Protocol):
     """A machine that is reached by ``address``, as in ``ssh://pi@10.0.0.7`` or ``adb:R58M123``.
 
-    Commands are lines for the machine's POSIX shell, run in the user's home; raises LineDropped where the connection is
-    lost, and UserError where it cannot be made for a reason that the user can mend.
+    Commands are one line for the machine's POSIX shell, run in the user's home. Raises LineDroppedError where the
+    connection is lost, and UserError where it cannot be made for a reason that the user can mend.
     """
 
     address: str
 
-    def run(self, command: str) -> str:
-        """What ``command`` writes to standard output; raises UserError with its last line of error where it fails."""
+    def run(self, command: str, given: str = "") -> str:
+        """What ``command`` writes to standard output; ``given`` is its standard input.
+
+        Raises UserError with its last line of error where it fails.
+        """
         ...
 
-    def lines(self, command: str) -> AbstractContextManager[Iterator[str]]:
-        """The lines of ``command`` as they come, without their ends.
+    def lines(self, command: str) -> AbstractContextManager[Lines]:
+        """Start ``command`` and follow it. Leaving the context before it has ended lets go of it: it may go on.
 
-        Leaving the context before the command has ended lets go of it: it may go on. An iterator that ends normally
-        means that the command ended with status 0; another status raises as in ``run``.
+        Ctrl-C does not reach it, so that it can still be told to stop.
         """
         ...
 
