@@ -69,7 +69,9 @@ def sweep(
     return gathered.records(machine, device_state())
 
 
-def settings_of(bundles: Sequence[Bundle], batches: Sequence[int], threads: Sequence[int | None]) -> list[Setting]:
+def settings_of(
+    bundles: Sequence[Bundle], batches: Sequence[int], threads: Sequence[int | None]
+) -> list[Setting]:
     """Every combination once; a GPU computes with no threads of the host's, so there one stands for all."""
     settings = [
         Setting(place, count, batch)

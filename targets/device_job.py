@@ -18,12 +18,25 @@ from numpy.typing import NDArray
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.agent_file import agent_file, key_of
-from slimalign.targets.shell import LineDroppedError, Lines, Shell
+from slimalign.targets.shell import Lines, Shell
 
 Image = NDArray[np.uint8]
 
 HOME = ".slimalign"
 """What slimalign keeps on a device, in the user's home; files are known by what is in them and sent only once."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine, the way to it, and its Python: one that has NumPy and an inference library."""
+
+    shell: Shell
+    python: str = "python3"
+
+    @property
+    def address(self) -> str:
+        """How it is reached, by which its records are known."""
+        return self.shell.address
 
 
 @dataclass(frozen=True)
@@ -52,26 +65,21 @@ class _Packed:
     agent: str
 
 
-def results_of(shell: Shell, python: str, job: Job) -> Iterator[dict[str, Any]]:
+def device_results(device: Device, job: Job) -> Iterator[dict[str, Any]]:
     """The results of ``job``, those that an earlier call left on the device first.
 
-    ``python`` is the device's interpreter. A job that came to its end is cleared away there; where the line drops, or
-    the caller leaves off, the next call goes on with it. Raises LineDroppedError and UserError.
+    A job that came to its end is cleared away there. Where the line drops, the device goes on by itself, and the next
+    call picks up its results. Raises LineDroppedError and UserError.
     """
-    packed = _packed(job)
+    shell, packed = device.shell, _packed(job)
     _push_missing(shell, packed.files)
-    command = " ".join(shlex.quote(part) for part in (python, packed.agent, packed.folder))
+    command = " ".join(shlex.quote(part) for part in (device.python, packed.agent, packed.folder))
     ended = False
-    try:
-        with shell.lines(command) as lines, _stopping(lines):
-            for line in lines:
-                entry = _entry(shell, line)
-                ended = ended or entry["kind"] == "end"
-                yield entry
-    except LineDroppedError as error:
-        raise LineDroppedError(
-            f"{error}; the device goes on by itself, the same command picks up its results"
-        ) from None
+    with shell.lines(command) as lines, _stopping(lines):
+        for line in lines:
+            entry = _entry(shell, line)
+            ended = ended or entry["kind"] == "end"
+            yield entry
     if ended:
         shell.run(f"rm -r {shlex.quote(packed.folder)}")
 
@@ -113,8 +121,11 @@ def _packed(job: Job) -> _Packed:
 
 
 def _add_bundle(files: dict[str, bytes | Path], bundle: Bundle) -> str:
-    """The bundle's folder on the device: the manifest, which knows its files by hash, decides it."""
-    manifest = (bundle.folder / MANIFEST_NAME).read_bytes()
+    """The bundle's folder on the device: the manifest, which knows its files by hash, decides it.
+
+    It is written anew, with the entries that an older one leaves out.
+    """
+    manifest = bundle.manifest.to_json().encode()
     folder = f"{HOME}/bundles/{key_of(manifest)}"
     files.update({f"{folder}/{name}": bundle.folder / name for name in bundle.manifest.files})
     files[f"{folder}/{MANIFEST_NAME}"] = manifest

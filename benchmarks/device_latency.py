@@ -1,0 +1,56 @@
+"""Latency of bundles on a device: the sweep runs there, in the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slimalign.benchmarks.latency import Crops, Gathering, Machine, Progress, plan_of, settings_of
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.opening import OPENERS
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
+from slimalign.runtimes.sweep import Opened, Visit
+from slimalign.runtimes.timing import DRAFT, Protocol, Record
+from slimalign.targets.device_job import Device, Job, Subject, device_results
+
+
+def sweep_on(
+    device: Device,
+    bundles: Sequence[Bundle],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    crops: Crops,
+    protocol: Protocol = DRAFT,
+    backend: Backend = DEFAULT_BACKEND,
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Latency on ``device`` as ``slimalign.benchmarks.latency.sweep`` measures it here.
+
+    What was measured before a line dropped is not measured again by the same call. Raises LineDroppedError, and
+    UserError for a bundle that no device runs.
+    """
+    for bundle in bundles:
+        check_runs_on_devices(bundle)
+    settings = settings_of(bundles, batches, threads)
+    subjects = [Subject(bundle, crops(bundle.manifest.crop_rule)) for bundle in bundles]
+    entries = {"settings": settings, "plan": plan_of(protocol)._asdict(), "backend": backend._asdict()}
+    gathered = Gathering(bundles, settings, protocol, progress)
+    told: dict[str, Mapping[str, Any]] = {}
+    for entry in device_results(device, Job("bench", subjects, entries)):
+        kind = entry.pop("kind")
+        if kind in ("opened", "visit"):
+            gathered.add(Opened(**entry) if kind == "opened" else Visit(**entry))
+        else:
+            told[kind] = entry
+    machine = Machine(device.address, told["before"]["cpu"], told["before"]["state"])
+    return gathered.records(machine, told["after"]["state"])
+
+
+def check_runs_on_devices(bundle: Bundle) -> None:
+    """Raise UserError for a bundle of a format that no device runs."""
+    if bundle.manifest.format not in OPENERS:
+        raise UserError(
+            f"{bundle.folder}: format = '{bundle.manifest.format}' does not run on a device; export it as one of"
+            f" {', '.join(OPENERS)}"
+        )

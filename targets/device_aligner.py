@@ -1,0 +1,52 @@
+"""A bundle that finds landmarks on a device, judged here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.runtimes.aligner import Landmarks
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.session import Backend
+from slimalign.targets.device_job import Device, Job, Subject, device_results
+
+Image = NDArray[np.uint8]
+
+
+class DeviceAligner:
+    """Finds the landmarks of crops with ``bundle`` on ``device``; ``threads`` None means all its cores.
+
+    ``runtime`` is known once it has found some.
+    """
+
+    faces_at_once = 512
+    """Crops are sent by so many, each a job of its own: what is done when the line drops is not done again."""
+
+    def __init__(
+        self,
+        device: Device,
+        bundle: Bundle,
+        threads: int | None,
+        backend: Backend,
+        told: Callable[[int], None] = lambda faces: None,
+    ):
+        self.manifest = bundle.manifest
+        self.rule = bundle.manifest.crop_rule
+        self.landmarks = bundle.manifest.landmark_scheme.count
+        self.runtime = ""
+        self._device, self._bundle, self._told = device, bundle, told
+        self._entries = {"threads": threads, "backend": backend._asdict(), "landmarks": self.landmarks}
+
+    def align_crops(self, crops: Image) -> Landmarks:
+        """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB that were cut by ``rule``, in pixels of the crop."""
+        points, scores = [np.zeros((0, self.landmarks, 2))], [np.zeros((0, self.landmarks))]
+        job = Job("points", [Subject(self._bundle, crops)], self._entries)
+        for entry in device_results(self._device, job):
+            if entry["kind"] == "points":
+                points.append(np.array(entry["points"]))
+                scores.append(np.array(entry["scores"]))
+                self.runtime = entry["runtime"]
+                self._told(len(entry["points"]))
+        return Landmarks(np.concatenate(points), np.concatenate(scores))
