@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.compress.data.evaluation import Evaluation, summarise
 from slimalign.compress.data.sample import Sample, cut_crops
-from slimalign.runtimes.aligner import Aligner
-from slimalign.runtimes.crop import invert, transform_points
+from slimalign.runtimes.aligner import Landmarks
+from slimalign.runtimes.bundle import Manifest
+from slimalign.runtimes.crop import CropRule, invert, transform_points
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
@@ -19,12 +21,26 @@ Floats = NDArray[np.floating]
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
 
-BATCH = 16
-"""Faces in memory at once."""
+
+class Finder(Protocol):
+    """What finds landmarks in crops that ``rule`` cut, here or on a device, ``faces_at_once`` in memory."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+    @property
+    def rule(self) -> CropRule: ...
+    @property
+    def landmarks(self) -> int: ...
+    @property
+    def faces_at_once(self) -> int: ...
+
+    def align_crops(self, crops: NDArray[np.uint8]) -> Landmarks:
+        """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB in pixels of the crop."""
+        ...
 
 
 def evaluate(
-    aligner: Aligner,
+    aligner: Finder,
     samples: Sequence[Sample],
     scheme: LandmarkScheme,
     normaliser: str,
@@ -39,7 +55,7 @@ def evaluate(
 
 
 def evaluate_normalisers(
-    aligner: Aligner,
+    aligner: Finder,
     samples: Sequence[Sample],
     scheme: LandmarkScheme,
     normalisers: Sequence[str] = NORMALISERS,
@@ -62,18 +78,18 @@ def evaluate_normalisers(
     return {name: summarise(predicted, samples, scheme, name, threshold) for name in normalisers}
 
 
-def predict(aligner: Aligner, samples: Sequence[Sample], progress: Progress | None = None) -> Floats:
+def predict(aligner: Finder, samples: Sequence[Sample], progress: Progress | None = None) -> Floats:
     """The landmarks of ``samples`` in pixels of their images, (N, K, 2); each face is cut by its box."""
     parts: list[Floats] = [np.zeros((0, aligner.landmarks, 2))]
-    for start in range(0, len(samples), BATCH):
-        chunk = samples[start : start + BATCH]
+    for start in range(0, len(samples), aligner.faces_at_once):
+        chunk = samples[start : start + aligner.faces_at_once]
         parts.append(_predict_chunk(aligner, chunk))
         if progress is not None:
             progress(start + len(chunk), len(samples))
     return np.concatenate(parts)
 
 
-def _predict_chunk(aligner: Aligner, samples: Sequence[Sample]) -> Floats:
+def _predict_chunk(aligner: Finder, samples: Sequence[Sample]) -> Floats:
     crops = cut_crops(samples, aligner.rule)
     found = aligner.align_crops(crops).points
     matrices = [aligner.rule.matrix(sample.box) for sample in samples]

@@ -31,6 +31,9 @@ class Landmarks:
 class Aligner:
     """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it."""
 
+    faces_at_once = 16
+    """Of many faces, how many a caller had better hold in memory."""
+
     def __init__(self, session: Session):
         self.session = session
         self.manifest = session.manifest
