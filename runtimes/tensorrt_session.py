@@ -55,7 +55,8 @@ class TensorRtSession:
             self._closing = opening.pop_all()
 
     def run(self, inputs: Float32) -> Float32:
-        """Raw heatmaps of normalised ``inputs``, see Session; more than the largest batch in several runs."""
+        """Raw heatmaps of normalised ``inputs``, see Session; more than the engine's largest batch in several runs."""
+        check_batch(inputs, self.manifest)
         step = self.manifest.batch or self._largest_batch
         parts = [self._run(inputs[start : start + step]) for start in range(0, len(inputs), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -63,7 +64,6 @@ class TensorRtSession:
     def _run(self, inputs: Float32) -> Float32:
         batch = len(inputs)
         if batch not in self._plans:
-            check_batch(inputs, self.manifest)
             self._plans[batch] = self._planned(inputs.shape)
         plan = self._plans[batch]
         plan.image[...] = inputs
@@ -200,7 +200,12 @@ class _Context:
             names = [engine.get_binding_name(place) for place in range(engine.num_bindings)]
             inputs = [n for n in names if engine.binding_is_input(n)]
         answers = [name for name in names if name not in inputs]
-        return inputs + sorted(answers, key=lambda name: -len(self._shape(name)))
+        return inputs + sorted(answers, key=lambda name: -self._rank(name))
+
+    def _rank(self, name: str) -> int:
+        engine = self._engine
+        shape = engine.get_tensor_shape(name) if self._by_name else engine.get_binding_shape(name)
+        return len(tuple(shape))
 
     def _shape(self, name: str) -> Tuple[int, ...]:
         if self._by_name:
