@@ -48,9 +48,9 @@ class CropRule:
             ]
         )
 
-    def crop(self, image: Image, box: Floats) -> Image:
-        """Cut the face out: ``image`` (H, W, 3) uint8 -> (size, size, 3) uint8."""
-        return warp(image, self.matrix(box), self.size)
+    def crop(self, image: Image, box: Floats, out: Image | None = None) -> Image:
+        """Cut the face out: ``image`` (H, W, 3) uint8 -> (size, size, 3) uint8, into ``out`` where that is given."""
+        return warp(image, self.matrix(box), self.size, out)
 
 
 def warp(image: Image, matrix: Floats, size: int, out: Image | None = None) -> Image:

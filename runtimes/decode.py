@@ -48,7 +48,7 @@ def decode(heatmaps: "Floats", stride: float, decoder: str) -> "Tuple[Floats, Fl
     # NaN is the largest and the smallest value wherever it stands.
     with np.errstate(invalid="ignore"):
         x, y, scores = _peaks(heatmaps)
-        finite = np.isfinite(scores).all() and (heatmaps.size == 0 or np.isfinite(heatmaps.min()))
+        finite = np.isfinite(scores).all() and np.isfinite(heatmaps.min())
     if not finite:
         raise NonFiniteError(
             "the network's heatmaps hold NaN or infinite values; no points can be read from them"
