@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.runtimes.crop import CropRule, invert, transform_points
-from slimalign.runtimes.decode import decode
-from slimalign.runtimes.errors import NonFiniteError, UserError
-from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
-from slimalign.runtimes.session import Float32, Session
+from slimalign.runtimes.answers import points_and_scores
+from slimalign.runtimes.crop import CropRule, invert, transform_points, warp
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.inputs import input_shape, network_inputs
+from slimalign.runtimes.session import Session
+from slimalign.runtimes.stage_clock import StageClock
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -29,22 +31,32 @@ class Landmarks:
 
 
 class Aligner:
-    """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it."""
+    """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it.
+
+    Crops and inputs are written into the same memory in every call, so one thread may use an aligner at a time;
+    answers are the caller's own. ``clock`` is told the seconds spent on the stages ``crop`` (cutting and
+    normalising), ``network`` and ``decode`` (to points of the image).
+    """
 
     faces_at_once = 16
     """Of many faces, how many a caller had better hold in memory."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session, clock: StageClock | None = None):
         self.session = session
+        self.clock = StageClock() if clock is None else clock
         self.manifest = session.manifest
         self.rule: CropRule = session.manifest.crop_rule
         self.landmarks: int = session.manifest.landmark_scheme.count
+        self._step = session.manifest.batch or LARGEST_BATCH
+        self._crops = np.empty((0, self.rule.size, self.rule.size, 3), dtype=np.uint8)
+        self._inputs = np.empty((0, *input_shape(session.manifest)), dtype=np.float32)
 
     def align(self, image: Image, boxes: Floats) -> Landmarks:
         """Landmarks of the faces in ``boxes`` (F, 4), x0, y0, x1, y1, of ``image`` (H, W, 3) uint8 RGB.
 
-        The points are in pixels of the image; F = 0 gives empty arrays. Raises UserError for an image of
-        another kind and for a box that is not finite, has no area or lies wholly outside the image.
+        Up to LARGEST_BATCH faces go through the network at once. The points are in pixels of the image; F = 0 gives
+        empty arrays. Raises UserError for an image of another kind and for a box that is not finite, has no area or
+        lies wholly outside the image.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UserError(
@@ -54,61 +66,65 @@ class Aligner:
         for box in boxes:
             check_box(box, image.shape[1], image.shape[0])
         matrices = [self.rule.matrix(box) for box in boxes]
-        found = self.align_crops(self._stack([self.rule.crop(image, box) for box in boxes]))
-        points = np.empty_like(found.points)
-        for face, matrix in enumerate(matrices):
-            points[face] = transform_points(found.points[face], invert(matrix))
-        return Landmarks(points, found.scores)
+        found = self._none_found(len(boxes))
+        for start in range(0, len(boxes), self._step):
+            batch = matrices[start : start + self._step]
+            self._make_room(self._size(len(batch)))
+            with self.clock.stage("crop"):
+                for crop, matrix in zip(self._crops, batch, strict=False):
+                    warp(image, matrix, self.rule.size, out=crop)
+            self._align_batch(self._crops[: len(batch)], found, start)
+            with self.clock.stage("decode"):
+                for face, matrix in enumerate(batch, start):
+                    found.points[face] = transform_points(found.points[face], invert(matrix))
+        return found
 
     def align_crops(self, crops: Image) -> Landmarks:
         """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB that were cut by ``rule``, in pixels of the crop."""
-        step = self.manifest.batch or LARGEST_BATCH
-        parts = [self._align_batch(crops[start : start + step]) for start in range(0, len(crops), step)]
-        empty = Landmarks(np.zeros((0, self.landmarks, 2)), np.zeros((0, self.landmarks)))
-        return Landmarks(
-            np.concatenate([empty.points, *(part.points for part in parts)]),
-            np.concatenate([empty.scores, *(part.scores for part in parts)]),
-        )
+        found = self._none_found(len(crops))
+        for start in range(0, len(crops), self._step):
+            self._align_batch(crops[start : start + self._step], found, start)
+        return found
 
-    def _align_batch(self, crops: Image) -> Landmarks:
-        """Landmarks of at most one batch; a fixed batch that is not full is filled up with black crops."""
+    def _align_batch(self, crops: Image, found: Landmarks, start: int) -> None:
+        """Put the landmarks of at most one batch into ``found`` from face ``start`` on, in pixels of the crop.
+
+        A fixed batch that is not full is filled up with black crops.
+        """
         faces = len(crops)
-        missing = (self.manifest.batch or faces) - faces
-        if missing:
-            crops = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), dtype=np.uint8)])
-        raw = self.session.run(network_inputs(crops, self.manifest))
-        if self.manifest.output == "points":
-            return self._decoded(raw[:faces])
-        heatmaps = heatmaps_nchw(raw, self.manifest)[:faces]
-        if heatmaps.shape[1] != self.landmarks:
-            raise UserError(
-                f"bundle '{self.manifest.name}': the file gives {heatmaps.shape[1]} heatmaps,"
-                f" scheme '{self.manifest.scheme}' has {self.landmarks} points; export it again"
-            )
-        points, scores = decode(heatmaps, self.manifest.stride, self.manifest.decoder)
-        return Landmarks(points.astype(np.float64), scores.astype(np.float64))
+        size = self._size(faces)
+        self._make_room(size)
+        with self.clock.stage("crop"):
+            network_inputs(crops, self.manifest, out=self._inputs[:faces])
+            if size > faces:
+                self._crops[faces:size] = 0
+                network_inputs(self._crops[faces:size], self.manifest, out=self._inputs[faces:size])
+        with self.clock.stage("network"):
+            raw = self.session.run(self._inputs[:size])
+        with self.clock.stage("decode"):
+            points, scores = points_and_scores(raw[:faces], self.manifest, self.landmarks)
+            found.points[start : start + faces] = points
+            found.scores[start : start + faces] = scores
 
-    def _decoded(self, found: Float32) -> Landmarks:
-        """What a file that decodes its heatmaps itself has found, (N, K, 3)."""
-        if found.shape[1:] != (self.landmarks, 3):
-            raise UserError(
-                f"bundle '{self.manifest.name}': the file gives points of shape {found.shape}, scheme"
-                f" '{self.manifest.scheme}' has {self.landmarks} points; export it again"
-            )
-        if not np.isfinite(found).all():
-            raise NonFiniteError(f"bundle '{self.manifest.name}': the file's points are NaN or infinite")
-        return Landmarks(found[..., :2].astype(np.float64), found[..., 2].astype(np.float64))
+    def _size(self, faces: int) -> int:
+        """The batch in which so many ``faces`` are run."""
+        return self.manifest.batch or faces
 
-    def _stack(self, crops: list[Image]) -> Image:
-        size = self.rule.size
-        return np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
+    def _make_room(self, faces: int) -> None:
+        """Memory for the crops and inputs of at least so many ``faces``; what was in it may be lost."""
+        if faces > len(self._crops):
+            self._crops = np.empty((faces, *self._crops.shape[1:]), dtype=np.uint8)
+            self._inputs = np.empty((faces, *self._inputs.shape[1:]), dtype=np.float32)
+
+    def _none_found(self, faces: int) -> Landmarks:
+        return Landmarks(np.empty((faces, self.landmarks, 2)), np.empty((faces, self.landmarks)))
 
 
 def check_box(box: Floats, width: int, height: int) -> None:
     """Raise UserError unless ``box`` (x0, y0, x1, y1) has an area and meets the image."""
     x0, y0, x1, y1 = (float(value) for value in box)
     text = f"box {x0:g},{y0:g},{x1:g},{y1:g}"
-    if not (np.isfinite(box).all() and x1 > x0 and y1 > y0):
+    if not (all(map(math.isfinite, (x0, y0, x1, y1))) and x1 > x0 and y1 > y0):
         raise UserError(f"{text}: it has no area; give x0,y0,x1,y1 with x1 > x0 and y1 > y0")
     # The image covers its pixels' whole area: half a pixel more than their centres on each side.
     if x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
