@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from slimalign.benchmarks.latency import Crops, Gathering, Machine, Progress, plan_of, settings_of
@@ -37,12 +38,13 @@ def sweep_on(
     entries = {"settings": settings, "plan": plan_of(protocol)._asdict(), "backend": backend._asdict()}
     gathered = Gathering(bundles, settings, protocol, progress)
     told: dict[str, Mapping[str, Any]] = {}
-    for entry in device_results(device, Job("bench", subjects, entries)):
-        kind = entry.pop("kind")
-        if kind in ("opened", "visit"):
-            gathered.add(Opened(**entry) if kind == "opened" else Visit(**entry))
-        else:
-            told[kind] = entry
+    with closing(device_results(device, Job("bench", subjects, entries))) as results:
+        for entry in results:
+            kind = entry.pop("kind")
+            if kind in ("opened", "visit"):
+                gathered.add(Opened(**entry) if kind == "opened" else Visit(**entry))
+            else:
+                told[kind] = entry
     machine = Machine(device.address, told["before"]["cpu"], told["before"]["state"])
     return gathered.records(machine, told["after"]["state"])
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -69,8 +69,9 @@ class Journal:
     """The results of a job: kept on disk first, then told to whoever listens."""
 
     def __init__(self, folder: str):
-        self._path = os.path.join(folder, RESULTS)
-        self._listener: "Optional[Any]" = sys.stdout
+        # Held open: who follows an agent reads on when another has fetched the results and cleared them away.
+        self._file = open(os.path.join(folder, RESULTS), "a+b")
+        self._listener: "Optional[IO[str]]" = sys.stdout
         self._told = 0
 
     def follow(self) -> List[Entry]:
@@ -84,10 +85,9 @@ class Journal:
     def keep(self, entry: Entry) -> None:
         """Keep one result, and tell it."""
         line = json.dumps(entry)
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._told += 1
         self.tell(line)
 
@@ -105,15 +105,12 @@ class Journal:
 
     def mend(self) -> None:
         """Cut off what a loss of power has left of a last line."""
-        if os.path.isfile(self._path):
-            with open(self._path, "r+b") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
+        self._file.seek(0)
+        self._file.truncate(self._file.read().rfind(b"\n") + 1)
 
     def _lines(self) -> List[str]:
-        if not os.path.isfile(self._path):
-            return []
-        with open(self._path, encoding="utf-8") as file:
-            return [line[:-1] for line in file if line.endswith("\n")]
+        self._file.seek(0)
+        return [line[:-1].decode() for line in self._file if line.endswith(b"\n")]
 
 
 class Stop:

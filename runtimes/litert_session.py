@@ -1,5 +1,6 @@
 """Bundles in LiteRT (TensorFlow Lite), with XNNPACK or another delegate. Python 3.6 syntax, see session.py."""
 
+import ctypes
 import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
@@ -131,11 +132,12 @@ def _delegate_options(library: Any, delegate: str) -> Dict[str, Any]:
             f"delegate {delegate}: give its options as name=value, as in libdelegate.so,backend=htp"
         )
     try:
-        # A library that is not found is an OSError, one that refuses its options a ValueError.
+        # LiteRT's own way of failing with a library that is not there ends in a second error, which it prints.
+        ctypes.CDLL(path)
         loaded = library.load_delegate(path, dict(setting.split("=", 1) for setting in settings))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"delegate {delegate}: {path} cannot be loaded ({str(error).splitlines()[0]});"
+            f"delegate {delegate}: {path} cannot be loaded ({' '.join(str(error).split())});"
             " give the path of a LiteRT delegate's library, or xnnpack"
         ) from None
     return dict(plain, experimental_delegates=[loaded])

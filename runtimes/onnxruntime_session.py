@@ -27,9 +27,10 @@ class OnnxRuntimeSession:
     def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = DEFAULT_BACKEND):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
-        self.runtime = "onnxruntime" if backend.provider == "cpu" else f"onnxruntime-{backend.provider}"
+        provider = backend.provider.lower()
+        self.runtime = "onnxruntime" if provider == "cpu" else f"onnxruntime-{provider}"
         self._path = bundle.model_path
-        self._session = _open(bundle, self.threads, backend.provider)
+        self._session = _open(bundle, self.threads, provider)
         self.version = f"onnxruntime {_library(bundle).__version__}"
         self._input = _only(bundle, "inputs", self._session.get_inputs()).name
         self._outputs = _outputs(bundle, self._session.get_outputs())
@@ -109,12 +110,12 @@ def _provider(onnxruntime: Any, name: str) -> str:
     """The full name of a provider, as in ``CUDAExecutionProvider`` for ``cuda``."""
     ending = "ExecutionProvider"
     known = {full[: -len(ending)].lower(): str(full) for full in onnxruntime.get_available_providers()}
-    if name.lower() not in known:
+    if name not in known:
         raise UserError(
             f"provider {name}: ONNX Runtime {onnxruntime.__version__} here has {', '.join(sorted(known))};"
             " choose one of them or install the build of onnxruntime that has it"
         )
-    return known[name.lower()]
+    return known[name]
 
 
 def _only(bundle: "Bundle", what: str, values: List[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +44,11 @@ class DeviceAligner:
         """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB that were cut by ``rule``, in pixels of the crop."""
         points, scores = [np.zeros((0, self.landmarks, 2))], [np.zeros((0, self.landmarks))]
         job = Job("points", [Subject(self._bundle, crops)], self._entries)
-        for entry in device_results(self._device, job):
-            if entry["kind"] == "points":
-                points.append(np.array(entry["points"]))
-                scores.append(np.array(entry["scores"]))
-                self.runtime = entry["runtime"]
-                self._told(len(entry["points"]))
+        with closing(device_results(self._device, job)) as results:
+            for entry in results:
+                if entry["kind"] == "points":
+                    points.append(np.array(entry["points"]))
+                    scores.append(np.array(entry["scores"]))
+                    self.runtime = entry["runtime"]
+                    self._told(len(entry["points"]))
         return Landmarks(np.concatenate(points), np.concatenate(scores))

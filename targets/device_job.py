@@ -81,15 +81,18 @@ def device_results(device: Device, job: Job) -> Iterator[dict[str, Any]]:
             ended = ended or entry["kind"] == "end"
             yield entry
     if ended:
-        shell.run(f"rm -r {shlex.quote(packed.folder)}")
+        shell.run(f"rm -rf {shlex.quote(packed.folder)}")
 
 
 @contextmanager
 def _stopping(lines: Lines) -> Iterator[None]:
-    """Tell the agent to stop on Ctrl-C, after the result that it is at; by itself it would go on."""
+    """Tell the agent to stop, after the result that it is at, on Ctrl-C and when the caller wants no more results.
+
+    By itself it would go on.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):
         lines.tell("stop")
         raise
 

@@ -1,0 +1,207 @@
+"""Jobs on a device, reached by a real ssh: measured there, broken off, gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cells import CROPS, expected_points, onnx_bundle
+from sshd import Sshd, running_sshd
+
+from slimalign.benchmarks.device_latency import sweep_on
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.session import DEFAULT_BACKEND
+from slimalign.runtimes.timing import Protocol, Record
+from slimalign.runtimes.timing_loop import Span
+from slimalign.targets.address import shell_of
+from slimalign.targets.agent_file import agent_file
+from slimalign.targets.device_aligner import DeviceAligner
+from slimalign.targets.device_job import HOME, Device
+from slimalign.targets.shell import LineDroppedError
+
+ROUNDS = 3
+SLOW = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(6, 0.9), ROUNDS)
+"""A visit takes 0.3 s: there is time to break it off."""
+VISITS = 2 * ROUNDS
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    with running_sshd(folder) as running:
+        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
+        yield running
+
+
+@pytest.fixture
+def device(sshd: Sshd) -> Device:
+    shell = shell_of(sshd.address)
+    assert shell is not None
+    return Device(shell, sys.executable)
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Bundle:
+    return onnx_bundle(tmp_path)
+
+
+def crops(rule: CropRule) -> Any:
+    return CROPS
+
+
+def swept(device: Device, bundle: Bundle, told: Callable[[int], None] = lambda done: None) -> list[Record]:
+    return sweep_on(device, [bundle], (1, 2), (1,), crops, SLOW, progress=lambda done, total: told(done))
+
+
+def journal(sshd: Sshd) -> Path:
+    (found,) = (sshd.home / HOME / "jobs").glob("*/results.jsonl")
+    return found
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def await_end(path: Path) -> list[dict[str, Any]]:
+    """What the agent has kept, once it has come to its end by itself."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if '"end"' in path.read_text():
+            return entries(path)
+        time.sleep(0.05)
+    raise AssertionError(path.read_text())
+
+
+def test_latency_is_measured_on_the_device(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    done: list[int] = []
+    records = swept(device, cells, done.append)
+    assert [(one.batch, one.threads, one.runtime) for one in records] == [
+        (1, 1, "onnxruntime"),
+        (2, 1, "onnxruntime"),
+    ]
+    for record in records:
+        assert (record.target, record.sha256, record.protocol) == (sshd.address, cells.sha256, SLOW.key)
+        # Three rounds of at least two calls each.
+        assert len(record.samples_ms) >= 6
+        assert record.version.startswith("onnxruntime ")
+        assert record.before.keys() == record.after.keys() != set()
+        assert record.init_ms > 0 < record.first_ms
+    # Two are opened, then visited in turns.
+    assert done == list(range(1, 2 + VISITS + 1))
+    assert list((sshd.home / HOME / "jobs").iterdir()) == [], "a job that came to its end is left behind"
+
+
+def test_points_are_found_on_the_device(device: Device, cells: Bundle) -> None:
+    many = np.concatenate([CROPS] * 5)
+    found = DeviceAligner(device, cells, 1, DEFAULT_BACKEND).align_crops(many)
+    np.testing.assert_allclose(found.points, np.concatenate([expected_points(3)] * 5), atol=1e-3)
+    np.testing.assert_allclose(found.scores, 1, atol=1e-6)
+
+
+def test_a_dropped_line_loses_nothing_and_the_device_goes_on(
+    device: Device, sshd: Sshd, cells: Bundle
+) -> None:
+    def cut(done: int) -> None:
+        if done == 4:  # two sessions are opened, two visits done
+            assert sshd.cut() > 0
+
+    with pytest.raises(LineDroppedError, match="the connection was lost"):
+        swept(device, cells, cut)
+    kept = await_end(journal(sshd))
+    visits = [entry for entry in kept if entry["kind"] == "visit"]
+    assert len(visits) == VISITS
+    records = swept(device, cells)
+    for place, record in enumerate(records):
+        samples = [sample for one in visits if one["place"] == place for sample in one["samples_ms"]]
+        assert list(record.samples_ms) == samples, "the same command measured again what was there"
+
+
+def test_after_a_loss_of_power_the_same_command_goes_on(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    def kill(done: int) -> None:
+        if done == 5:
+            subprocess.run(["pkill", "-KILL", "-f", f"{HOME}/agents/"], check=True)
+
+    with pytest.raises(UserError):
+        swept(device, cells, kill)
+    path = journal(sshd)
+    visits = [entry for entry in entries(path) if entry["kind"] == "visit"]
+    assert 3 <= len(visits) < VISITS
+    with path.open("a") as file:
+        file.write('{"kind": "visit", "place": 0, "tu')  # what the loss of power left of a line
+    first, second = swept(device, cells)
+    for place, record in enumerate((first, second)):
+        samples = [sample for one in visits if one["place"] == place for sample in one["samples_ms"]]
+        assert list(record.samples_ms)[: len(samples)] == samples
+        assert len(record.samples_ms) > len(samples)
+
+
+def test_two_at_once_follow_one_measurement(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    other = Device(shell_of(sshd.address) or device.shell, sys.executable)
+    found: list[list[Record]] = []
+    thread = threading.Thread(target=lambda: found.append(swept(other, cells)))
+
+    def start(done: int) -> None:
+        if done == 3:
+            thread.start()
+
+    mine = swept(device, cells, start)
+    thread.join(60)
+    assert [one.samples_ms for one in found[0]] == [one.samples_ms for one in mine]
+
+
+def test_ctrl_c_stops_the_device_too(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    def interrupt(done: int) -> None:
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        swept(device, cells, interrupt)
+    path = journal(sshd)
+    end = time.monotonic() + 30
+    while (
+        subprocess.run(["pgrep", "-f", f"{HOME}/agents/"], check=False, capture_output=True).returncode == 0
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert len([entry for entry in entries(path) if entry["kind"] == "visit"]) < VISITS
+
+
+def test_a_file_that_changed_on_the_device_is_not_run(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    swept(device, cells)
+    (model,) = (sshd.home / HOME / "bundles").glob("*/model.onnx")
+    model.write_bytes(model.read_bytes()[:-1])
+    said = rf"{sshd.address}: .*model\.onnx: not what was exported; delete {HOME}/bundles/\w+ on the device"
+    with pytest.raises(UserError, match=said):
+        swept(device, cells)
+
+
+def test_what_the_device_lacks_is_named(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    bare = Device(device.shell, "/usr/bin/env python3-of-nowhere")
+    with pytest.raises(UserError, match=f"{sshd.address}: .*(not found|No such file)"):
+        swept(bare, cells)
+
+
+def test_a_bundle_that_no_device_runs_is_refused(device: Device, tmp_path: Path) -> None:
+    folder = tmp_path / "torch"
+    folder.mkdir()
+    with pytest.raises(
+        UserError, match="format = 'torch' does not run on a device; export it as one of onnx"
+    ):
+        swept(device, onnx_bundle(folder, format="torch"))
+
+
+def test_the_agent_is_the_same_file_each_time() -> None:
+    assert agent_file() == agent_file()
