@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class _Packed:
     agent: str
 
 
-def device_results(device: Device, job: Job) -> Iterator[dict[str, Any]]:
+def device_results(device: Device, job: Job) -> Generator[dict[str, Any], None, None]:
     """The results of ``job``, those that an earlier call left on the device first.
 
     A job that came to its end is cleared away there. Where the line drops, the device goes on by itself, and the next
