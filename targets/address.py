@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from slimalign.runtimes.errors import UserError
+from slimalign.targets.adb import AdbShell
 from slimalign.targets.shell import Shell
 from slimalign.targets.ssh import SshShell
 
@@ -20,6 +21,7 @@ _DESTINATION = re.compile(
     r"(?:(?P<user>\w[\w.+-]*)@)?(?P<host>\w[\w.-]*|\[[\da-fA-F:.]+(?:%\w+)?\])(?::(?P<port>\d{1,5}))?/?",
     re.ASCII,
 )
+_SERIAL = re.compile(r"[\w\[][\w.:%()\[\]-]*", re.ASCII)
 
 
 def is_address(text: str) -> bool:
@@ -36,14 +38,16 @@ def shell_of(address: str) -> Shell | None:
         return None
     if address.startswith(SSH):
         return _ssh_shell(address)
-    raise UserError(f"address '{address}' is unknown; give local, ssh://user@host or adb:SERIAL")
+    if address.startswith(ADB):
+        return _adb_shell(address)
+    raise UserError(f"address {address!r} is unknown; give local, ssh://user@host or adb:SERIAL")
 
 
 def _ssh_shell(address: str) -> SshShell:
     found = _DESTINATION.fullmatch(address.removeprefix(SSH))
     if found is None:
         raise UserError(
-            f"address '{address}' cannot be read; give ssh://user@host or ssh://user@host:port,"
+            f"address {address!r} cannot be read; give ssh://user@host or ssh://user@host:port,"
             " with a name of your ssh configuration for all else"
         )
     port = None if found["port"] is None else int(found["port"])
@@ -51,3 +55,10 @@ def _ssh_shell(address: str) -> SshShell:
         raise UserError(f"address '{address}': port {port} is none; give one from 1 to 65535")
     config = os.environ.get(SSH_CONFIG)
     return SshShell(address, found["user"], found["host"].strip("[]"), port, Path(config) if config else None)
+
+
+def _adb_shell(address: str) -> AdbShell:
+    serial = address.removeprefix(ADB)
+    if _SERIAL.fullmatch(serial) is None:
+        raise UserError(f"address {address!r} names no device; give adb:SERIAL, one that 'adb devices' lists")
+    return AdbShell(address, serial)

@@ -11,19 +11,25 @@ from pathlib import Path
 from shlex import quote
 from typing import IO
 
-_PLACE = "place"
+PLACE = "place"
+"""The script in a parcel that does the renaming."""
 
 
 def unpack_line(paths: Iterable[str]) -> str:
     """The line for a shell whose standard input is the parcel of the files that belong at ``paths``.
 
-    What is cut short puts nothing in its place: the script that does the renaming comes last. The ``tar`` of busybox
+    What is cut short puts nothing in its place: the script comes last. The ``tar`` of busybox
     is enough.
     """
-    common = posixpath.commonpath([posixpath.dirname(path) for path in paths])
-    part = quote(posixpath.join(".", common, f".part-{secrets.token_hex(8)}"))
-    steps = (f"mkdir -p {part}", f"tar -xof - -C {part}", f"sh {part}/{_PLACE} {part}")
+    part = quote(folder_beside(paths))
+    steps = (f"mkdir -p {part}", f"tar -xof - -C {part}", f"sh {part}/{PLACE} {part}")
     return f"trap {quote('rm -rf ' + part)} EXIT; {' && '.join(steps)}"
+
+
+def folder_beside(paths: Iterable[str]) -> str:
+    """A fresh folder, in the one that all ``paths`` lie in."""
+    common = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    return posixpath.join(".", common, f".part-{secrets.token_hex(8)}")
 
 
 def write_parcel(files: Mapping[str, Path], to: IO[bytes]) -> None:
@@ -31,14 +37,14 @@ def write_parcel(files: Mapping[str, Path], to: IO[bytes]) -> None:
     with tarfile.open(fileobj=to, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
         for number, path in enumerate(files.values()):
             tar.add(path, str(number), recursive=False)
-        script = _place_script(files).encode()
-        member = tarfile.TarInfo(_PLACE)
+        script = place_script(files).encode()
+        member = tarfile.TarInfo(PLACE)
         member.size = len(script)
         tar.addfile(member, io.BytesIO(script))
 
 
-def _place_script(paths: Iterable[str]) -> str:
-    """Renames the numbered files of the folder ``$1``."""
+def place_script(paths: Iterable[str]) -> str:
+    """The script that renames the files of the folder ``$1``, called 0, 1, ..., to ``paths``."""
     listed = [posixpath.join(".", path) for path in paths]
     folders = dict.fromkeys(quote(posixpath.dirname(path)) for path in listed)
     moves = [f'mv -f "$1"/{number} {quote(path)}' for number, path in enumerate(listed)]
