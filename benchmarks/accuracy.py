@@ -23,16 +23,16 @@ Progress = Callable[[int, int], None]
 
 
 class Finder(Protocol):
-    """What finds landmarks in crops that ``rule`` cut, here or on a device, ``faces_at_once`` in memory."""
+    """What finds landmarks in crops that ``rule`` cut, here or on a device, ``faces_at_once`` in memory.
 
-    @property
-    def manifest(self) -> Manifest: ...
-    @property
-    def rule(self) -> CropRule: ...
-    @property
-    def landmarks(self) -> int: ...
-    @property
-    def faces_at_once(self) -> int: ...
+    ``runtime`` is told once it has found some.
+    """
+
+    manifest: Manifest
+    rule: CropRule
+    landmarks: int
+    faces_at_once: int
+    runtime: str
 
     def align_crops(self, crops: NDArray[np.uint8]) -> Landmarks:
         """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB in pixels of the crop."""

@@ -70,7 +70,7 @@ class Journal:
 
     def __init__(self, folder: str):
         # Held open: who follows an agent reads on when another has fetched the results and cleared them away.
-        self._file = open(os.path.join(folder, RESULTS), "a+b")
+        self._file = open(os.path.join(folder, RESULTS), "a+b")  # noqa: SIM115
         self._listener: "Optional[IO[str]]" = sys.stdout
         self._told = 0
 

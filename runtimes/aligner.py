@@ -44,6 +44,7 @@ class Aligner:
     def __init__(self, session: Session, clock: StageClock | None = None):
         self.session = session
         self.clock = StageClock() if clock is None else clock
+        self.runtime = session.runtime
         self.manifest = session.manifest
         self.rule: CropRule = session.manifest.crop_rule
         self.landmarks: int = session.manifest.landmark_scheme.count

@@ -26,6 +26,7 @@ from rich.progress import Progress
 from slimalign.runtimes.bundle import Bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 
 if TYPE_CHECKING:
     from slimalign.compress.data.evaluation import Evaluation
@@ -168,10 +169,16 @@ def evaluate(
     threshold: float = FAILURE_THRESHOLD,
     results: str | Path | None = None,
     skip_bad: bool = False,
+    target: str = "local",
+    backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
 ) -> Mapping[str, Evaluation]:
-    """Accuracy of a deployed file by normaliser, ``normaliser`` first; ``results`` gets the records."""
+    """Accuracy of a deployed file by normaliser, ``normaliser`` first; ``results`` gets the records.
+
+    Crops are cut and points are judged here; the network runs on ``target``, as in ``bench``.
+    """
     from slimalign.measuring import eval_bundle
+    from slimalign.places import place_at
 
     return eval_bundle(
         _bundle(bundle),
@@ -183,6 +190,7 @@ def evaluate(
         threshold,
         _path(results),
         skip_bad,
+        place_at(target, backend),
     )
 
 
@@ -197,21 +205,27 @@ def bench(
     skip_bad: bool = False,
     reference: bool = False,
     results: str | Path | None = None,
+    target: str = "local",
+    backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
 ) -> list[Record]:
     """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
 
-    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft.
+    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft. ``target``
+    is ``local``, ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call
+    goes on. ``backend`` says what of a runtime computes.
     """
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
+    from slimalign.places import place_at
 
+    place = place_at(target, backend)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
     samples = None
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme
         samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
-    return measure(opened, batches, threads, bar, samples, reference, _path(results))
+    return measure(opened, batches, threads, bar, samples, reference, _path(results), place)
 
 
 def predict(

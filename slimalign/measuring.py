@@ -16,14 +16,13 @@ from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.frontier import Point, join
-from slimalign.benchmarks.latency import crops_of, sweep
-from slimalign.benchmarks.opening import open_bundle
+from slimalign.benchmarks.latency import crops_of
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import Sample, fingerprint_of, normalising_distances
 from slimalign.faces import read_split
-from slimalign.runtimes.aligner import Aligner
+from slimalign.places import THIS_MACHINE, Place
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
@@ -111,6 +110,7 @@ def eval_bundle(
     threshold: float = FAILURE_THRESHOLD,
     results: Path | None = None,
     skip_bad: bool = False,
+    place: Place = THIS_MACHINE,
 ) -> Mapping[str, Evaluation]:
     """Accuracy of a deployed file on a split, by normaliser: ``normaliser`` first, then all others that apply.
 
@@ -127,9 +127,9 @@ def eval_bundle(
     scheme = bundle.manifest.landmark_scheme
     samples = read_split(format_name, scheme, data, split, skip_bad, progress, normaliser)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
-    with open_bundle(bundle, threads=None) as session:
+    with place.finding(bundle) as finder:
         judged = evaluate_normalisers(
-            Aligner(session),
+            finder,
             samples,
             scheme,
             _applicable(samples, scheme, normaliser),
@@ -140,7 +140,7 @@ def eval_bundle(
     if results is not None:
         faces = fingerprint_of(samples)
         records = [
-            AccuracyRecord.of(bundle, session.runtime, split, faces, found) for found in judged.values()
+            AccuracyRecord.of(bundle, finder.runtime, split, faces, found) for found in judged.values()
         ]
         append(results, [*records, CostRecord.of(bundle)])
     return judged
@@ -173,8 +173,9 @@ def bench(
     samples: Sequence[Sample] | None = None,
     reference: bool = False,
     results: Path | None = None,
+    place: Place = THIS_MACHINE,
 ) -> list[Record]:
-    """Kernel latency of all bundles in one interleaved sweep, on ``samples`` or else on drawn faces.
+    """Kernel latency of all bundles at ``place`` in one interleaved sweep, on ``samples`` or else on drawn faces.
 
     ``threads`` None stands for all cores.
     """
@@ -184,13 +185,13 @@ def bench(
         check_appendable(results)
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
-    records = sweep(
+    records = place.sweep(
         bundles,
         batches,
         threads,
         crops_of(faces),
         REFERENCE if reference else DRAFT,
-        progress=lambda done, total: progress.update(task, completed=done, total=total),
+        lambda done, total: progress.update(task, completed=done, total=total),
     )
     progress.remove_task(task)
     if results is not None:

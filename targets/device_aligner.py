@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
@@ -31,13 +30,12 @@ class DeviceAligner:
         bundle: Bundle,
         threads: int | None,
         backend: Backend,
-        told: Callable[[int], None] = lambda faces: None,
     ):
         self.manifest = bundle.manifest
         self.rule = bundle.manifest.crop_rule
         self.landmarks = bundle.manifest.landmark_scheme.count
         self.runtime = ""
-        self._device, self._bundle, self._told = device, bundle, told
+        self._device, self._bundle = device, bundle
         self._entries = {"threads": threads, "backend": backend._asdict(), "landmarks": self.landmarks}
 
     def align_crops(self, crops: Image) -> Landmarks:
@@ -50,5 +48,4 @@ class DeviceAligner:
                     points.append(np.array(entry["points"]))
                     scores.append(np.array(entry["scores"]))
                     self.runtime = entry["runtime"]
-                    self._told(len(entry["points"]))
         return Landmarks(np.concatenate(points), np.concatenate(scores))

@@ -22,6 +22,8 @@ from slimalign.targets.shell import Lines, Shell
 
 Image = NDArray[np.uint8]
 
+PYTHON = "python3"
+"""The interpreter of a device, where its profile names no other."""
 HOME = ".slimalign"
 """What slimalign keeps on a device, in the user's home; files are known by what is in them and sent only once."""
 
@@ -31,7 +33,7 @@ class Device:
     """A machine, the way to it, and its Python: one that has NumPy and an inference library."""
 
     shell: Shell
-    python: str = "python3"
+    python: str = PYTHON
 
     @property
     def address(self) -> str:

@@ -8,15 +8,21 @@ from typing import Annotated, Optional
 import typer
 
 from slimalign.commands.options import (
+    CudaGraphOption,
     DataOption,
+    DelegateOption,
     FormatOption,
     JsonOption,
     NormaliserOption,
+    PlaceOption,
+    ProviderOption,
     ResultsOption,
     SkipBadOption,
 )
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.showing import accuracy_lines, print_json, say, shown_progress
+from slimalign.targets.address import LOCAL
 
 
 def profile(
@@ -70,6 +76,10 @@ def evaluate(
     ] = None,
     results: ResultsOption = Path("results.jsonl"),
     skip_bad: SkipBadOption = False,
+    target: PlaceOption = LOCAL,
+    provider: ProviderOption = DEFAULT_BACKEND.provider,
+    delegate: DelegateOption = DEFAULT_BACKEND.delegate,
+    cuda_graph: CudaGraphOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """NME, failure rate and AUC of a deployed file, whole and per subset.
@@ -94,6 +104,8 @@ def evaluate(
             threshold=threshold,
             results=results,
             skip_bad=skip_bad,
+            target=target,
+            backend=Backend(provider, delegate, cuda_graph),
             progress=progress,
         )
     if ced is not None:
@@ -115,11 +127,17 @@ def bench(
     data_format: FormatOption = "300w",
     skip_bad: SkipBadOption = False,
     results: ResultsOption = Path("results.jsonl"),
+    target: PlaceOption = LOCAL,
+    provider: ProviderOption = DEFAULT_BACKEND.provider,
+    delegate: DelegateOption = DEFAULT_BACKEND.delegate,
+    cuda_graph: CudaGraphOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Latency of bundles over batch sizes and threads, all in one interleaved sweep.
 
     Example: `slimalign bench slimalign-demo/bundles/distilled-* --batch 1,8 --threads 1`
+
+    On a device: `--target ssh://pi@raspberrypi`; where the line drops, the same command goes on.
     """
     from slimalign import api
 
@@ -134,6 +152,8 @@ def bench(
             skip_bad=skip_bad,
             reference=reference,
             results=results,
+            target=target,
+            backend=Backend(provider, delegate, cuda_graph),
             progress=progress,
         )
     if as_json:

@@ -29,3 +29,12 @@ ProtocolOption = Annotated[
     Optional[str], typer.Option("--protocol", help="Only latency by this protocol, as kernel-1-reference.")
 ]
 TargetOption = Annotated[Optional[str], typer.Option("--target", help="Only latency on this target.")]
+PlaceOption = Annotated[
+    str,
+    typer.Option("--target", help="local, ssh://user@host, adb:SERIAL, or a device profile with an address."),
+]
+ProviderOption = Annotated[str, typer.Option(help="ONNX Runtime's provider: cpu, cuda, xnnpack ...")]
+DelegateOption = Annotated[
+    str, typer.Option(help="LiteRT's delegate: xnnpack, none, gpu, or a library's path[,name=value ...].")
+]
+CudaGraphOption = Annotated[bool, typer.Option("--cuda-graph", help="Replay TensorRT's work as one graph.")]
