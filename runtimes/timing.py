@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import gc
 import math
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 
+from slimalign.runtimes.device_state import cpu_governor as cpu_governor
+from slimalign.runtimes.device_state import cpu_model as cpu_model
 from slimalign.runtimes.errors import UserError
 
-UNKNOWN = "unknown"
 P99_NEEDS = 1000
 """Samples below which a 99th percentile means nothing and is not given."""
 
@@ -197,20 +196,3 @@ class Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
         values = {field.name: data[field.name] for field in fields(cls)}
         return cls(**{**values, "samples_ms": tuple(values["samples_ms"])})
-
-
-def cpu_model() -> str:
-    """The processor's or the board's name, ``unknown`` where the machine does not tell it."""
-    board = Path("/proc/device-tree/model")
-    if board.is_file():
-        return board.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware"))]
-    return next((name for name in names if name), platform.processor() or UNKNOWN)
-
-
-def cpu_governor() -> str:
-    """How the kernel sets the clock of the first core, ``unknown`` where the machine does not tell it."""
-    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return path.read_text(encoding="ascii").strip() if path.is_file() else UNKNOWN
