@@ -45,7 +45,7 @@ def sweep_on(
                 gathered.add(Opened(**entry) if kind == "opened" else Visit(**entry))
             else:
                 told[kind] = entry
-    machine = Machine(device.address, told["before"]["cpu"], told["before"]["state"])
+    machine = Machine(device.address, told["before"]["state"])
     return gathered.records(machine, told["after"]["state"])
 
 

@@ -20,7 +20,7 @@ from slimalign.runtimes.opening import SessionOpener
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, thread_count
 from slimalign.runtimes.sweep import FACES, Opened, Plan, Setting, Subjects, Visit
 from slimalign.runtimes.sweep import sweep as visits_of
-from slimalign.runtimes.timing import DRAFT, Protocol, Record, cpu_model
+from slimalign.runtimes.timing import DRAFT, Protocol, Record
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -62,7 +62,7 @@ def sweep(
         return opener(bundles[setting.bundle], setting.threads, tuned(backend, setting.batch))
 
     subjects = Subjects(settings, opened, lambda setting: crops(bundles[setting.bundle].manifest.crop_rule))
-    machine = Machine(LOCAL, cpu_model(), device_state())
+    machine = Machine(LOCAL, device_state())
     gathered = Gathering(bundles, settings, protocol, progress)
     for event in visits_of(subjects, plan_of(protocol)):
         gathered.add(event)
@@ -98,10 +98,9 @@ def plan_of(protocol: Protocol) -> Plan:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a sweep runs: its address, its processor or board, and its state before."""
+    """Where a sweep runs: its address, and its state before."""
 
     address: str
-    cpu: str
     before: Mapping[str, Any]
 
 
@@ -147,7 +146,7 @@ class Gathering:
             threads=opened.threads,
             protocol=self._protocol.key,
             target=machine.address,
-            cpu=machine.cpu,
+            cpu=machine.before["cpu"],
             started=opened.started,
             init_ms=opened.init_ms,
             first_ms=opened.first_ms,

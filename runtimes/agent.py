@@ -22,7 +22,7 @@ from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from slimalign.runtimes.answers import points_and_scores
-from slimalign.runtimes.device_state import cpu_model, device_state
+from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.engine_builder import file_sha256
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import network_inputs
@@ -153,7 +153,7 @@ def _measured(
     warm_up, settle, length = (Span(*plan[name]) for name in ("warm_up", "settle", "length"))
     done = {(entry["place"], entry["turn"]) for entry in kept if entry["kind"] == "visit"}
     if not any(entry["kind"] == "before" for entry in kept):
-        yield {"kind": "before", "cpu": cpu_model(), "state": device_state()}
+        yield {"kind": "before", "state": device_state()}
     for event in sweep(subjects, Plan(warm_up, settle, length, plan["rounds"]), done):
         yield dict(event._asdict(), kind="opened" if isinstance(event, Opened) else "visit")
     yield {"kind": "after", "state": device_state()}

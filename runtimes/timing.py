@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.timing_loop import Span
 
-UNKNOWN = "unknown"
 P99_NEEDS = 1000
 """Samples below which a 99th percentile means nothing and is not given."""
 
@@ -150,14 +148,3 @@ class Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
         values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
         return cls(**{**values, "samples_ms": tuple(values["samples_ms"])})
-
-
-def cpu_model() -> str:
-    """The processor's or the board's name, ``unknown`` where the machine does not tell it."""
-    board = Path("/proc/device-tree/model")
-    if board.is_file():
-        return board.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware"))]
-    return next((name for name in names if name), platform.processor() or UNKNOWN)

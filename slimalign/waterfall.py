@@ -33,10 +33,11 @@ from slimalign.measuring import bench
 from slimalign.run_folder import PARITY_CROPS_NAME, RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.device_state import cpu_model
 from slimalign.runtimes.errors import CheckError
 from slimalign.runtimes.files import replacing
 from slimalign.runtimes.session import available_cores
-from slimalign.runtimes.timing import Record, cpu_model
+from slimalign.runtimes.timing import Record
 
 BUNDLES = "bundles"
 STUDENT = Switches().name

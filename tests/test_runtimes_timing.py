@@ -14,7 +14,6 @@ from slimalign.runtimes.timing import (
     Protocol,
     Record,
     Timing,
-    cpu_model,
 )
 from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
 
@@ -108,7 +107,3 @@ def test_the_reference_protocol_keeps_its_promise() -> None:
 def test_a_short_measurement_is_no_reference(warm_up: Span, length: Span) -> None:
     with pytest.raises(UserError, match="call a shorter one draft"):
         Protocol("kernel", 1, "reference", warm_up, Span(1, 0.0), length, rounds=4)
-
-
-def test_the_machine_is_named() -> None:
-    assert cpu_model()

@@ -103,7 +103,7 @@ def test_a_run_is_measured_again_on_another_machine(tmp_path: Path, monkeypatch:
     bundles, _ = export_steps(chain, {"teacher": network}, network, SILENT)
     results = tmp_path / "results.jsonl"
     for cpu in ("first", "second"):
-        monkeypatch.setattr("slimalign.benchmarks.latency.cpu_model", lambda cpu=cpu: cpu)
+        monkeypatch.setattr("slimalign.benchmarks.latency.device_state", lambda cpu=cpu: {"cpu": cpu})
         measure(chain, bundles, SILENT)
         if cpu == "first":
             append(results, [replace(read(results).latency[0], batch=8)])
