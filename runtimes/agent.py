@@ -71,7 +71,7 @@ class Journal:
     def __init__(self, folder: str):
         # Held open: who follows an agent reads on when another has fetched the results and cleared them away.
         self._file = open(os.path.join(folder, RESULTS), "a+b")  # noqa: SIM115
-        self._listener: "Optional[IO[str]]" = sys.stdout
+        self._listener: "Optional[IO[str]]" = _own_output()
         self._told = 0
 
     def follow(self) -> List[Entry]:
@@ -100,8 +100,6 @@ class Journal:
             self._listener.flush()
         except OSError:
             self._listener = None
-            # Python would complain at its end that it cannot write out the rest.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def mend(self) -> None:
         """Cut off what a loss of power has left of a last line."""
@@ -111,6 +109,13 @@ class Journal:
     def _lines(self) -> List[str]:
         self._file.seek(0)
         return [line[:-1].decode() for line in self._file if line.endswith(b"\n")]
+
+
+def _own_output() -> "IO[str]":
+    """Standard output for results alone: what libraries print there goes to standard error."""
+    own = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(own, "w", encoding="utf-8")
 
 
 class Stop:

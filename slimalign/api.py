@@ -170,6 +170,7 @@ def evaluate(
     results: str | Path | None = None,
     skip_bad: bool = False,
     target: str = "local",
+    python: str | None = None,
     backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
 ) -> Mapping[str, Evaluation]:
@@ -190,7 +191,7 @@ def evaluate(
         threshold,
         _path(results),
         skip_bad,
-        place_at(target, backend),
+        place_at(target, backend, python),
     )
 
 
@@ -206,6 +207,7 @@ def bench(
     reference: bool = False,
     results: str | Path | None = None,
     target: str = "local",
+    python: str | None = None,
     backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
 ) -> list[Record]:
@@ -213,13 +215,13 @@ def bench(
 
     ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft. ``target``
     is ``local``, ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call
-    goes on. ``backend`` says what of a runtime computes.
+    goes on. ``python`` is the interpreter there. ``backend`` says what of a runtime computes.
     """
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
     from slimalign.places import place_at
 
-    place = place_at(target, backend)
+    place = place_at(target, backend, python)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
     samples = None
     if data is not None and opened:

@@ -97,18 +97,21 @@ class ReachedDevice:
         yield DeviceAligner(self.device, bundle, None, self.backend)
 
 
-def place_at(target: str, backend: Backend = DEFAULT_BACKEND) -> Place:
-    """The machine that ``target`` names: ``local``, ``ssh://user@host``, or a profile that says how it is reached."""
-    address, python = _way_to(target)
+def place_at(target: str, backend: Backend = DEFAULT_BACKEND, python: str | None = None) -> Place:
+    """The machine that ``target`` names: ``local``, ``ssh://user@host``, or a profile that says how it is reached.
+
+    ``python`` is the interpreter there, by default the one that the profile names, or ``python3``.
+    """
+    address, own = (target, PYTHON) if is_address(target) else _way_to(target)
     shell = shell_of(address)
-    return ThisMachine(backend) if shell is None else ReachedDevice(Device(shell, python), backend)
+    if shell is None:
+        return ThisMachine(backend)
+    return ReachedDevice(Device(shell, (python or own).removeprefix("~/")), backend)
 
 
-def _way_to(target: str) -> tuple[str, str]:
-    """The address and the Python of a target."""
-    if is_address(target):
-        return target, PYTHON
-    profile = target_named(target)
+def _way_to(name: str) -> tuple[str, str]:
+    """The address and the Python of a profile."""
+    profile = target_named(name)
     if profile.address is None:
         raise UserError(
             f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of your"

@@ -29,7 +29,19 @@ MODULES = (
 )
 """Modules of slimalign.runtimes that are written in the syntax of Python 3.6."""
 
-MAIN = "import sys\n\nfrom slimalign.runtimes.agent import main\n\nsys.exit(main())\n"
+MAIN = """import importlib.util
+import json
+import sys
+
+if importlib.util.find_spec("numpy") is None:
+    lacking = "%s has no NumPy; install python3-numpy there, or name a Python that has it" % sys.executable
+    print(json.dumps({"kind": "error", "message": lacking}))
+    sys.exit(2)
+
+from slimalign.runtimes.agent import main
+
+sys.exit(main())
+"""
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The earliest time that zip knows: the same modules make the same file."""
 

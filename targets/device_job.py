@@ -79,7 +79,11 @@ def device_results(device: Device, job: Job) -> Generator[dict[str, Any], None, 
     ended = False
     with shell.lines(command) as lines, _stopping(lines):
         for line in lines:
-            entry = _entry(shell, line)
+            if not line.startswith("{"):
+                continue  # what a login there prints
+            entry: dict[str, Any] = json.loads(line)
+            if entry["kind"] == "error":
+                raise UserError(f"{shell.address}: {entry['message']}")
             ended = ended or entry["kind"] == "end"
             yield entry
     if ended:
@@ -97,16 +101,6 @@ def _stopping(lines: Lines) -> Iterator[None]:
     except (KeyboardInterrupt, GeneratorExit):
         lines.tell("stop")
         raise
-
-
-def _entry(shell: Shell, line: str) -> dict[str, Any]:
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        raise UserError(f"{shell.address}: its agent says '{line}'; see what prints on login there") from None
-    if entry["kind"] == "error":
-        raise UserError(f"{shell.address}: {entry['message']}")
-    return entry
 
 
 def _packed(job: Job) -> _Packed:

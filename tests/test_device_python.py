@@ -32,7 +32,7 @@ TYPING = {
     "Tuple",
     "Union",
 }
-TYPING |= {"TYPE_CHECKING", "Type"}
+TYPING |= {"IO", "TYPE_CHECKING", "Type"}
 """Names that typing had in 3.6."""
 ELSEWHERE = {"TYPE_CHECKING", "sys.version_info >= (3, 8)"}
 

@@ -16,6 +16,7 @@ from slimalign.commands.options import (
     NormaliserOption,
     PlaceOption,
     ProviderOption,
+    PythonOption,
     ResultsOption,
     SkipBadOption,
 )
@@ -77,6 +78,7 @@ def evaluate(
     results: ResultsOption = Path("results.jsonl"),
     skip_bad: SkipBadOption = False,
     target: PlaceOption = LOCAL,
+    python: PythonOption = None,
     provider: ProviderOption = DEFAULT_BACKEND.provider,
     delegate: DelegateOption = DEFAULT_BACKEND.delegate,
     cuda_graph: CudaGraphOption = False,
@@ -105,6 +107,7 @@ def evaluate(
             results=results,
             skip_bad=skip_bad,
             target=target,
+            python=python,
             backend=Backend(provider, delegate, cuda_graph),
             progress=progress,
         )
@@ -128,6 +131,7 @@ def bench(
     skip_bad: SkipBadOption = False,
     results: ResultsOption = Path("results.jsonl"),
     target: PlaceOption = LOCAL,
+    python: PythonOption = None,
     provider: ProviderOption = DEFAULT_BACKEND.provider,
     delegate: DelegateOption = DEFAULT_BACKEND.delegate,
     cuda_graph: CudaGraphOption = False,
@@ -153,6 +157,7 @@ def bench(
             reference=reference,
             results=results,
             target=target,
+            python=python,
             backend=Backend(provider, delegate, cuda_graph),
             progress=progress,
         )

@@ -33,6 +33,9 @@ PlaceOption = Annotated[
     str,
     typer.Option("--target", help="local, ssh://user@host, adb:SERIAL, or a device profile with an address."),
 ]
+PythonOption = Annotated[
+    Optional[str], typer.Option("--python", help="The device's Python, with NumPy and a runtime.")
+]
 ProviderOption = Annotated[str, typer.Option(help="ONNX Runtime's provider: cpu, cuda, xnnpack ...")]
 DelegateOption = Annotated[
     str, typer.Option(help="LiteRT's delegate: xnnpack, none, gpu, or a library's path[,name=value ...].")
