@@ -21,7 +21,7 @@ class DeviceAligner:
     ``runtime`` is known once it has found some.
     """
 
-    faces_at_once = 512
+    faces_at_once = 128
     """Crops are sent by so many, each a job of its own: what is done when the line drops is not done again."""
 
     def __init__(
