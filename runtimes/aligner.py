@@ -29,6 +29,12 @@ class Landmarks:
     points: NDArray[np.float64]
     scores: NDArray[np.float64]
 
+    @property
+    def face_scores(self) -> NDArray[np.float64]:
+        """The mean score of each face over its points, (F,), to compare with the manifest's ``score_threshold``."""
+        means: NDArray[np.float64] = self.scores.mean(axis=1)
+        return means
+
 
 class Aligner:
     """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it.

@@ -37,7 +37,8 @@ class Manifest:
     measured to have on it; ``tools`` maps each tool that made the file to its version. ``calibration`` is the hash of
     the faces on which the ranges of activations were taken, ``int8_share`` the share of the multiply-adds outside the
     head that are in int8, ``gate`` what the file's NME was against its network's when it was let out, in percent: both
-    NMEs, the loss and that loss's interval. They are None for files that need none of it.
+    NMEs, the loss and that loss's interval. They are None for files that need none of it. What has a mean score over
+    its points below ``score_threshold`` is not a face; None where no faces told how high it must be.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Manifest:
     output: str = "heatmaps"
     int8_share: float | None = None
     gate: Mapping[str, float] | None = None
+    score_threshold: float | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -217,6 +219,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "calibration": _TEXT.or_null(),
         "int8_share": _NUMBER.or_null(),
         "gate": _NUMBER.by_name().or_null(),
+        "score_threshold": _NUMBER.or_null(),
         "schema_version": _WHOLE,
     }
 )

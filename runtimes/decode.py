@@ -74,7 +74,7 @@ def decode(heatmaps: "Floats", stride: float, decoder: str) -> "Tuple[Floats, Fl
 
 
 def _peaks(heatmaps: "Floats") -> "Tuple[Indices, Floats]":
-    """Columns and rows (2, N, K) of the peaks, of equal ones the first in rows from the top, and their values (N, K)."""
+    """Columns and rows (2, N, K) of the largest values, of equal ones the first from the top left, and the values."""
     n, k, height, width = heatmaps.shape
     if heatmaps.flags.c_contiguous:
         flat = heatmaps.reshape(n, k, -1)

@@ -68,8 +68,9 @@ def export(
     ``out`` is ``exported``/<name of the source's folder> by default.
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
-    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Raises
-    CheckError for those that do not hold, or would not run on the target, once all are written.
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Where there
+    are such faces, every file is given the score that tells faces from others. Raises CheckError for those that do not
+    hold, or would not run on the target, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
@@ -84,7 +85,8 @@ def export(
             f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )
     subject = _subject_from(source)
-    faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
+    needless = data.folder is None and all(kind.exact for kind in kinds)
+    faces = None if needless else _export_faces(source, subject, data, progress)
     bench = Workbench(subject, parity_crops(source, subject), faces, options.graph)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     rescuer = Rescuer(bench, out / f"{subject.name}-qat", options.rescue, progress)
