@@ -10,7 +10,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from zipfile import is_zipfile
 
+from slimalign.runtimes.bundle_zip import unpacked, write_zip
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import UserError
@@ -106,14 +108,28 @@ class Bundle:
         """The hash that keys this bundle's results."""
         return self.manifest.sha256
 
+    def write_zip(self, path: Path) -> None:
+        """Put the manifest and its files, and nothing else, into the zip ``path``: the same bundle, the same bytes."""
+        write_zip(self.folder, [MANIFEST_NAME, *self.manifest.files], path)
 
-def read_bundle(folder: str | Path) -> Bundle:
-    """Open the bundle in ``folder`` and check every file against its sha256.
 
-    Raises UserError where the folder, its manifest or a file is missing, newer than this version can read,
-    or not what the manifest says.
+def read_bundle(place: str | Path) -> Bundle:
+    """Open the bundle in ``place``, a folder or a zip of one, and check every file against its sha256.
+
+    A zip is unpacked into the user's cache, where its engines are kept too. Raises UserError where the folder, its
+    manifest or a file is missing, newer than this version can read, or not what the manifest says, and for a zip that
+    holds anything else.
     """
-    folder = Path(folder)
+    place = Path(place)
+    return unpacked(place, file_sha256(place), _read_folder) if place.is_file() else _read_folder(place)
+
+
+def is_bundle(place: Path) -> bool:
+    """Whether a bundle seems to be at ``place``: a folder with a manifest, or a zip."""
+    return (place / MANIFEST_NAME).is_file() or is_zipfile(place)
+
+
+def _read_folder(folder: Path) -> Bundle:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise UserError(f"{folder}: {_no_bundle(folder)}")
