@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.cost import count
+from slimalign.export.face_scores import ScoreReport, score_report
 from slimalign.export.formats import Format, format_named
 from slimalign.export.gate import Gate, GateError, GateReport
 from slimalign.export.int8_share import LEAST_SHARE
@@ -36,8 +37,8 @@ from slimalign.runtimes.session import Session
 CALIBRATION_NAME = "calibration.json"
 """The faces of the calibration, each with its hash."""
 
-Report = ParityReport | PointsReport | GateReport
-"""What a file's check found."""
+Report = ParityReport | PointsReport | GateReport | ScoreReport
+"""What a file's check found, and then what its scores tell."""
 
 
 def write_bundle(
@@ -51,6 +52,7 @@ def write_bundle(
 
     A file in float32 counts as exported once its heatmaps and points on the bench's parity crops agree with
     PyTorch's (its points alone where it decodes them itself), one of fewer bits once it has passed the bench's gate.
+    Where the bench has faces, the score below which something is no face is worked out on them for formats of devices.
     ``report`` is told what was found. Blocks that ``rescue`` names stay in float, and the bundle keeps why. Until
     it has passed the file lies in ``folder`` + ``.part``; one that does not ends as ``.failed-parity`` or
     ``.failed-gate``, which the next one that does pass clears away.
@@ -76,7 +78,7 @@ def write_bundle(
         found = check(bundle)
         if report is not None:
             report(found)
-        bundle = _passed(bundle, found)
+        bundle = _scored(_passed(bundle, found), bench, kind, report)
         _move(part, folder)
         for failed in CHECKS:
             shutil.rmtree(_beside(folder, f"failed-{failed}"), ignore_errors=True)
@@ -101,7 +103,7 @@ FAULTS = {
 }
 
 
-def _check_of(bench: Workbench, kind: Format) -> Callable[[Bundle], Report]:
+def _check_of(bench: Workbench, kind: Format) -> Callable[[Bundle], ParityReport | PointsReport | GateReport]:
     """The check of a file; a network or faces that will not do for it are told of before anything is written."""
     if kind.exact:
         comparison = compare_points if bench.gives_points(kind.kind) else compare
@@ -124,7 +126,7 @@ def _judged(gate: Gate, kind: Format, bundle: Bundle) -> GateReport:
         return gate.judge(session, kind.gate_faces)
 
 
-def _passed(bundle: Bundle, found: Report) -> Bundle:
+def _passed(bundle: Bundle, found: ParityReport | PointsReport | GateReport) -> Bundle:
     """``bundle``, whose check found no fault; its manifest then tells what a gate found."""
     name = bundle.manifest.name
     if isinstance(found, GateReport):
@@ -134,6 +136,21 @@ def _passed(bundle: Bundle, found: Report) -> Bundle:
     if found.fault:
         raise ParityError(f"bundle '{name}': {found.fault}")
     return bundle
+
+
+def _scored(
+    bundle: Bundle, bench: Workbench, kind: Format, report: Callable[[Report], None] | None
+) -> Bundle:
+    """``bundle`` with a threshold of its scores, where the bench has the faces for one."""
+    if kind.kind == "torch" or not bench.has_faces:
+        return bundle
+    with kind.opener(bundle, None) as session:
+        found = score_report(session, bench.faces.validation, bench.faces.normaliser, kind.gate_faces)
+    if found is None:
+        return bundle
+    if report is not None:
+        report(found)
+    return _with_manifest(bundle, dataclasses.replace(bundle.manifest, score_threshold=found.threshold))
 
 
 def with_nme(bundle: Bundle, split: str, nme: float) -> Bundle:

@@ -202,6 +202,11 @@ class Workbench:
         return folder
 
     @property
+    def has_faces(self) -> bool:
+        """Whether faces were given."""
+        return self._faces is not None
+
+    @property
     def faces(self) -> ExportFaces:
         """The faces that were given; raises UserError where there are none."""
         if self._faces is None:

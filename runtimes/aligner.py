@@ -29,6 +29,12 @@ class Landmarks:
     points: NDArray[np.float64]
     scores: NDArray[np.float64]
 
+    @property
+    def face_scores(self) -> NDArray[np.float64]:
+        """The mean score of each face over its points, (F,), to compare with the manifest's ``score_threshold``."""
+        means: NDArray[np.float64] = self.scores.mean(axis=1)
+        return means
+
 
 class Aligner:
     """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it.
@@ -123,12 +129,12 @@ class Aligner:
 
 def check_box(box: Floats, width: int, height: int) -> None:
     """Raise UserError unless ``box`` (x0, y0, x1, y1) has an area and meets the image."""
-    x0, y0, x1, y1 = (float(value) for value in box)
-    text = f"box {x0:g},{y0:g},{x1:g},{y1:g}"
+    x0, y0, x1, y1 = box.tolist()
+    fault = None
     if not (all(map(math.isfinite, (x0, y0, x1, y1))) and x1 > x0 and y1 > y0):
-        raise UserError(f"{text}: it has no area; give x0,y0,x1,y1 with x1 > x0 and y1 > y0")
+        fault = "it has no area; give x0,y0,x1,y1 with x1 > x0 and y1 > y0"
     # The image covers its pixels' whole area: half a pixel more than their centres on each side.
-    if x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
-        raise UserError(
-            f"{text}: outside the image of {width}x{height} pixels; give x0,y0,x1,y1 in its pixels"
-        )
+    elif x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
+        fault = f"outside the image of {width}x{height} pixels; give x0,y0,x1,y1 in its pixels"
+    if fault is not None:
+        raise UserError(f"box {x0:g},{y0:g},{x1:g},{y1:g}: {fault}")

@@ -10,7 +10,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from zipfile import is_zipfile
 
+from slimalign.runtimes.bundle_zip import unpacked, write_zip
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import UserError
@@ -37,7 +39,8 @@ class Manifest:
     measured to have on it; ``tools`` maps each tool that made the file to its version. ``calibration`` is the hash of
     the faces on which the ranges of activations were taken, ``int8_share`` the share of the multiply-adds outside the
     head that are in int8, ``gate`` what the file's NME was against its network's when it was let out, in percent: both
-    NMEs, the loss and that loss's interval. They are None for files that need none of it.
+    NMEs, the loss and that loss's interval. They are None for files that need none of it. What has a mean score over
+    its points below ``score_threshold`` is not a face; None where no faces told how high it must be.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Manifest:
     output: str = "heatmaps"
     int8_share: float | None = None
     gate: Mapping[str, float] | None = None
+    score_threshold: float | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -104,14 +108,28 @@ class Bundle:
         """The hash that keys this bundle's results."""
         return self.manifest.sha256
 
+    def write_zip(self, path: Path) -> None:
+        """Put the manifest and its files, and nothing else, into the zip ``path``: the same bundle, the same bytes."""
+        write_zip(self.folder, [MANIFEST_NAME, *self.manifest.files], path)
 
-def read_bundle(folder: str | Path) -> Bundle:
-    """Open the bundle in ``folder`` and check every file against its sha256.
 
-    Raises UserError where the folder, its manifest or a file is missing, newer than this version can read,
-    or not what the manifest says.
+def read_bundle(place: str | Path) -> Bundle:
+    """Open the bundle in ``place``, a folder or a zip of one, and check every file against its sha256.
+
+    A zip is unpacked into the user's cache, where its engines are kept too. Raises UserError where the folder, its
+    manifest or a file is missing, newer than this version can read, or not what the manifest says, and for a zip that
+    holds anything else.
     """
-    folder = Path(folder)
+    place = Path(place)
+    return unpacked(place, file_sha256(place), _read_folder) if place.is_file() else _read_folder(place)
+
+
+def is_bundle(place: Path) -> bool:
+    """Whether a bundle seems to be at ``place``: a folder with a manifest, or a zip."""
+    return (place / MANIFEST_NAME).is_file() or is_zipfile(place)
+
+
+def _read_folder(folder: Path) -> Bundle:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise UserError(f"{folder}: {_no_bundle(folder)}")
@@ -217,6 +235,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "calibration": _TEXT.or_null(),
         "int8_share": _NUMBER.or_null(),
         "gate": _NUMBER.by_name().or_null(),
+        "score_threshold": _NUMBER.or_null(),
         "schema_version": _WHOLE,
     }
 )

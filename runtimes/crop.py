@@ -5,6 +5,7 @@ Pixel convention, here and everywhere: the centre of the first pixel is at (0, 0
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,22 +55,44 @@ class CropRule:
 
 
 def warp(image: Image, matrix: Floats, size: int, out: Image | None = None) -> Image:
-    """Resample ``image`` by a 2x3 image-to-crop ``matrix`` (uniform scale, no rotation) to size x size.
+    """Resample ``image`` (H, W, 3) by a 2x3 image-to-crop ``matrix`` (uniform scale, no rotation) to size x size.
 
     A strong reduction is first averaged over whole pixels, so that fine texture does not alias. The answer is ``out``
     where that is given, a contiguous array of its shape.
     """
     if out is None:
-        out = np.empty((size, size, image.shape[2]), dtype=np.uint8)
+        out = np.empty((size, size, 3), dtype=np.uint8)
     shrink = int(1.0 / matrix[0, 0])
     reduced = (image, matrix) if shrink < 2 else _reduced(image, matrix, size, shrink)
     if reduced is None:
         out[:] = 0
     else:
-        cv2.warpAffine(
-            *reduced, (size, size), dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
+        _warp_affine(*reduced, out)
     return out
+
+
+def _warp_affine(image: Image, matrix: Floats, out: Image) -> None:
+    # With four channels OpenCV takes a third of the time that it takes with three, and finds the same.
+    size, scale = len(out), float(matrix[0, 0])
+    spans = []
+    for shift, length in zip(matrix[:, 2].tolist(), (image.shape[1], image.shape[0]), strict=True):
+        first = max(math.floor(-shift / scale) - 1, 0)
+        spans.append((first, max(min(math.ceil((size - shift) / scale) + 2, length), first)))
+    (left, right), (top, bottom) = spans
+    seen = image[top:bottom, left:right]
+    if seen.size == 0:
+        out[:] = 0
+        return
+    moved = matrix.copy()
+    moved[:, 2] += scale * np.array([left, top])
+    cut = cv2.warpAffine(
+        cv2.cvtColor(seen, cv2.COLOR_RGB2RGBA),
+        moved,
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    cv2.cvtColor(cut, cv2.COLOR_RGBA2RGB, dst=out)
 
 
 def _reduced(image: Image, matrix: Floats, size: int, shrink: int) -> tuple[Image, Floats] | None:

@@ -121,6 +121,7 @@ def export(
     batches: tuple[int, int, int] = (1, 1, 8),
     rescue: bool = False,
     qat: bool = False,
+    zipped: bool = False,
     progress: Progress | None = None,
 ) -> list[Bundle]:
     """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
@@ -132,7 +133,8 @@ def export(
     files, 13 or 17, by default the target's; with ``batch`` they take batches of this size alone. With a
     ``compute_capability``, as in ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the
     best and the largest of ``batches``. Of an int8 file that does not pass the gate ``rescue`` keeps the worst blocks
-    in float, and ``qat`` trains its network for int8 where that is not asked for or does not do.
+    in float, and ``qat`` trains its network for int8 where that is not asked for or does not do. With ``zipped`` each
+    bundle is also put into one file beside its folder, ``out``/<name>-<format>.zip.
     """
     from slimalign.export.workbench import GraphOptions
     from slimalign.export_jobs import RescueBy
@@ -154,6 +156,7 @@ def export(
         engine=None if compute_capability is None else Settings(batches, compute_capability),
         rescue=RescueBy(rescue, qat),
         target=device,
+        zipped=zipped,
     )
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
     return write(Path(source), formats, _path(out), faces, options, progress or _silent())

@@ -20,7 +20,7 @@ from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
 from slimalign.export_jobs import ExportJob, RescueBy, Rescuer, raise_all, write_bundles
 from slimalign.faces import read_split, recipe_faces
 from slimalign.run_folder import PARITY_CROPS_NAME, RUN_NAME, WATERFALL_NAME, check_faces, recipe_of
-from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
+from slimalign.runtimes.bundle import Bundle, is_bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.engine_builder import EngineError, Settings, check_batches, engine_for, library_for
 from slimalign.runtimes.errors import CheckError, UserError
@@ -46,13 +46,15 @@ class ExportOptions:
     """What may be asked of an export beside its formats.
 
     With ``engine`` the engines of TensorRT bundles are built too, ahead of time; ``rescue`` is for int8 files that
-    fail; every file is linted for ``target``, where there is one.
+    fail; every file is linted for ``target``, where there is one. With ``zipped`` a zip of each bundle is put beside
+    it.
     """
 
     graph: GraphOptions = field(default_factory=GraphOptions)
     engine: Settings | None = None
     rescue: RescueBy = field(default_factory=RescueBy)
     target: Target | None = None
+    zipped: bool = False
 
 
 def export(
@@ -65,11 +67,12 @@ def export(
 ) -> list[Bundle]:
     """Export a run's student, or a PyTorch bundle, in each of ``formats`` into ``out``/<name>-<format>.
 
-    ``out`` is ``exported``/<name of the source's folder> by default.
+    ``out`` is ``exported``/<name of the source> by default.
 
     Each file is checked before it counts as exported: one in float32 against PyTorch, on the run's own faces, or on
-    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Raises
-    CheckError for those that do not hold, or would not run on the target, once all are written.
+    drawn ones where ``source`` is a bundle; one of fewer bits by its NME on the validation faces of ``data``. Where
+    there are such faces, every file is given the score that tells faces from others. Raises CheckError for those that
+    do not hold, or would not run on the target, once all are written.
     """
     kinds = [format_named(format_name) for format_name in formats]
     check_imports(formats)
@@ -77,14 +80,16 @@ def export(
         _check_engine(kinds, options.engine)
     if options.target is not None:
         _check_runs(formats, options.target, options.engine)
-    out = Path("exported") / source.resolve().name if out is None else out
+    if out is None:
+        out = Path("exported") / (source.stem if source.is_file() else source.resolve().name)
     place = out.resolve()
     if place.name == BUNDLES and (place.parent / RUN_NAME).is_file():
         raise UserError(
             f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )
     subject = _subject_from(source)
-    faces = None if all(kind.exact for kind in kinds) else _export_faces(source, subject, data, progress)
+    needless = data.folder is None and all(kind.exact for kind in kinds)
+    faces = None if needless else _export_faces(source, subject, data, progress)
     bench = Workbench(subject, parity_crops(source, subject), faces, options.graph)
     jobs = [ExportJob(out, bench, format_name) for format_name in dict.fromkeys(formats)]
     rescuer = Rescuer(bench, out / f"{subject.name}-qat", options.rescue, progress)
@@ -94,6 +99,9 @@ def export(
         failures += _build_engines(engines, options.engine, progress)
     if options.target is not None:
         failures += _lint(bundles, options.target, progress)
+    if options.zipped:
+        for bundle in bundles:
+            bundle.write_zip(bundle.folder.with_name(f"{bundle.folder.name}.zip"))
     raise_all(failures)
     return bundles
 
@@ -181,13 +189,12 @@ def _export_faces(source: Path, subject: ExportSubject, data: FacesFolder, progr
 
 
 def _subject_from(source: Path) -> ExportSubject:
-    is_bundle = (source / MANIFEST_NAME).is_file()
-    folder = source if is_bundle else source / BUNDLES / f"{STUDENT}-torch"
-    if not is_bundle and not (source / WATERFALL_NAME).is_file():
+    given = is_bundle(source)
+    if not given and not (source / WATERFALL_NAME).is_file():
         raise UserError(
             f"{source}: neither a finished run nor a PyTorch bundle; give one made by 'slimalign run'"
         )
-    bundle = read_bundle(folder)
+    bundle = read_bundle(source if given else source / BUNDLES / f"{STUDENT}-torch")
     if bundle.manifest.format != "torch":
         raise UserError(
             f"{source}: a bundle of format {bundle.manifest.format}; export starts from a torch bundle"
@@ -195,7 +202,7 @@ def _subject_from(source: Path) -> ExportSubject:
     manifest = bundle.manifest
     return ExportSubject(
         name=manifest.name,
-        network=read_network(folder),
+        network=read_network(bundle.folder),
         input_size=manifest.input_size,
         box_scale=manifest.box_scale,
         scheme=manifest.scheme,

@@ -23,7 +23,7 @@ from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import Sample, fingerprint_of, normalising_distances
 from slimalign.faces import read_split
 from slimalign.places import THIS_MACHINE, Place
-from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
+from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, is_bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
@@ -71,12 +71,12 @@ COUNTS = ("params", "macs", "params_without_head", "macs_without_head")
 
 
 def profile(name: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Count a network given by name, by the path of an architecture's JSON, or by a bundle's folder.
+    """Count a network given by name, by the path of an architecture's JSON, or by a bundle.
 
     ``landmarks`` and ``input_size`` override what the name or the JSON stands for. Raises UserError for a network
     that is not known, or cannot have so many landmarks or that input size.
     """
-    if (Path(name) / MANIFEST_NAME).is_file():
+    if is_bundle(Path(name)):
         return _bundle_profile(name, landmarks, input_size)
     from slimalign.compress.cost import count
     from slimalign.compress.networks.catalogue import build_network

@@ -15,7 +15,7 @@ from slimalign.export.lint.facts import litert_facts, onnx_facts
 from slimalign.export.lint.findings import Facts, Finding, Report, Rule, findings
 from slimalign.export.litert_model import read_litert_model
 from slimalign.export.onnx_graph import OnnxGraph, read_onnx_graph
-from slimalign.runtimes.bundle import read_bundle
+from slimalign.runtimes.bundle import is_bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.target import Target
 
@@ -35,7 +35,7 @@ def lint(path: Path, target: Target) -> Report:
 
     Raises UserError where it cannot be read, or is of a kind that the target does not run.
     """
-    file = read_bundle(path).model_path if path.is_dir() else path
+    file = read_bundle(path).model_path if path.is_dir() or is_bundle(path) else path
     _check_kind(file, target)
     try:
         facts, found = _read(file, target)

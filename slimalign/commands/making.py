@@ -168,6 +168,9 @@ def export(
     qat: Annotated[
         bool, typer.Option("--qat", help="Train the network for int8 where files fail, after --rescue.")
     ] = False,
+    zipped: Annotated[
+        bool, typer.Option("--zip", help="Put each bundle into one file too, <name>.zip beside its folder.")
+    ] = False,
     out: Annotated[
         Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
     ] = None,
@@ -201,6 +204,7 @@ def export(
             batches=_batches(batches),
             rescue=rescue,
             qat=qat,
+            zipped=zipped,
             progress=progress,
         )
     if as_json:

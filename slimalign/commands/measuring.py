@@ -64,7 +64,7 @@ def _giga(count: int) -> str:
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of the data set.")],
     split: Annotated[str, typer.Option(help="train, val, test ...")] = "test",
     data_format: FormatOption = "300w",
@@ -121,7 +121,7 @@ def evaluate(
 
 
 def bench(
-    bundles: Annotated[list[Path], typer.Argument(help="Folders of bundles.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Folders or zips of bundles.")],
     batch: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,2,4,8",
     threads: Annotated[str, typer.Option(help="Comma-separated thread counts, or all.")] = "1,all",
     reference: Annotated[bool, typer.Option(help="60 s and 1024 calls each instead of a draft.")] = False,

@@ -13,7 +13,7 @@ from slimalign.showing import print_json, remark, say
 
 
 def predict(
-    bundle: Annotated[Path, typer.Option(help="Folder of a bundle.")],
+    bundle: Annotated[Path, typer.Option(help="Folder or zip of a bundle.")],
     image: Annotated[Optional[Path], typer.Argument(help="A photo.")] = None,
     box: Annotated[Optional[list[str]], typer.Option(help="x0,y0,x1,y1 of a face; may be repeated.")] = None,
     boxes: Annotated[
