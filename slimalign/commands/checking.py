@@ -31,10 +31,12 @@ def targets(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([one.to_dict() for one in found])
         return
-    table = Table("target", "device", "formats, best first", "TensorRT, opset", box=None)
+    table = Table("target", "device", "formats, best first", "TensorRT, opset", "GB", "power modes", box=None)
     for one in found:
         releases = "\n".join(release.told for release in one.jetpacks)
-        table.add_row(one.name, one.title, ", ".join(one.formats), releases)
+        memory = ", ".join(f"{size:g}" for size in one.memory_gb)
+        modes = ", ".join(one.power_modes)
+        table.add_row(one.name, one.title, ", ".join(one.formats), releases, memory, modes)
     say(table)
 
 
