@@ -65,6 +65,7 @@ def installed() -> Dict[str, Any]:
         "packages": packages,
         "onnxruntime_providers": providers() if "onnxruntime" in packages else None,
         "cuda": cuda_version(),
+        "gpu": gpu(),
         "jetson_release": jetson_release(),
         "jetpack": jetpack_version(),
         "programs": programs(),
@@ -149,6 +150,25 @@ def cuda_version() -> Optional[str]:
         if library.cudaRuntimeGetVersion(ctypes.byref(version)) == 0:
             return "%d.%d" % (version.value // 1000, version.value % 1000 // 10)
     return None
+
+
+def gpu() -> Optional[Dict[str, str]]:
+    """The ``name`` and the ``compute_capability``, as in ``8.7``, of the first NVIDIA GPU; None where there is none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    asked_for = ((75, major), (76, minor))  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    if driver.cuDeviceGetName(name, len(name), device):
+        return None
+    if any(driver.cuDeviceGetAttribute(ctypes.byref(value), which, device) for which, value in asked_for):
+        return None
+    capability = "%d.%d" % (major.value, minor.value)
+    return {"name": name.value.decode("utf-8", "replace"), "compute_capability": capability}
 
 
 def jetson_release() -> Optional[str]:

@@ -31,6 +31,7 @@ from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 if TYPE_CHECKING:
     from slimalign.compress.data.evaluation import Evaluation
     from slimalign.compress.recipe import Recipe
+    from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
     from slimalign.measuring import Profile
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UserError",
     "bench",
+    "doctor",
     "evaluate",
     "export",
     "lint",
@@ -274,6 +276,16 @@ def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Re
     from slimalign.targets.profile import target_named
 
     return read(Path(file), target_named(target, jetpack))
+
+
+def doctor(target: str | None = None) -> Diagnosis:
+    """What is installed on this machine and on the device ``target``, what can be done there, how to mend the rest.
+
+    ``target`` is an address, or a target or the path of a profile of your own that has one.
+    """
+    from slimalign.doctor import diagnose
+
+    return diagnose(target)
 
 
 def _known_formats(target: Target) -> Sequence[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from slimalign.commands.checking import lint, targets
+from slimalign.commands.checking import doctor, lint, targets
 from slimalign.commands.choosing import pick, report
 from slimalign.commands.making import demo, export, run, slim
 from slimalign.commands.measuring import bench, evaluate, profile
@@ -40,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "profile": profile,
     "lint": lint,
     "targets": targets,
+    "doctor": doctor,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -27,7 +27,7 @@ FILE_COLUMNS = 200
 
 def console(stderr: bool = False) -> Console:
     """Standard output, or standard error, for plain text and tables."""
-    there = Console(stderr=stderr, soft_wrap=True, markup=False, highlight=False)
+    there = Console(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
     if not there.is_terminal:
         there.width = FILE_COLUMNS
     return there

@@ -29,21 +29,30 @@ def is_address(text: str) -> bool:
     return text == LOCAL or text.startswith((SSH, ADB))
 
 
+def check_address(address: str) -> None:
+    """Raise UserError where ``address`` is none."""
+    if address.startswith(SSH):
+        _ssh_parts(address)
+    elif address.startswith(ADB):
+        _serial(address)
+    elif address != LOCAL:
+        raise UserError(f"address {address!r} is unknown; give local, ssh://user@host or adb:SERIAL")
+
+
 def shell_of(address: str) -> Shell | None:
     """The machine at ``address``, to which nothing is sent yet; None for ``local``.
 
     Raises UserError where ``address`` is none.
     """
-    if address == LOCAL:
-        return None
+    check_address(address)
     if address.startswith(SSH):
-        return _ssh_shell(address)
-    if address.startswith(ADB):
-        return _adb_shell(address)
-    raise UserError(f"address {address!r} is unknown; give local, ssh://user@host or adb:SERIAL")
+        config = os.environ.get(SSH_CONFIG)
+        return SshShell(address, *_ssh_parts(address), Path(config) if config else None)
+    return AdbShell(address, _serial(address)) if address.startswith(ADB) else None
 
 
-def _ssh_shell(address: str) -> SshShell:
+def _ssh_parts(address: str) -> tuple[str | None, str, int | None]:
+    """User, host and port."""
     found = _DESTINATION.fullmatch(address.removeprefix(SSH))
     if found is None:
         raise UserError(
@@ -52,13 +61,12 @@ def _ssh_shell(address: str) -> SshShell:
         )
     port = None if found["port"] is None else int(found["port"])
     if port is not None and not 1 <= port <= 65535:
-        raise UserError(f"address '{address}': port {port} is none; give one from 1 to 65535")
-    config = os.environ.get(SSH_CONFIG)
-    return SshShell(address, found["user"], found["host"].strip("[]"), port, Path(config) if config else None)
+        raise UserError(f"address {address!r}: port {port} is none; give one from 1 to 65535")
+    return found["user"], found["host"].strip("[]"), port
 
 
-def _adb_shell(address: str) -> AdbShell:
+def _serial(address: str) -> str:
     serial = address.removeprefix(ADB)
     if _SERIAL.fullmatch(serial) is None:
         raise UserError(f"address {address!r} names no device; give adb:SERIAL, one that 'adb devices' lists")
-    return AdbShell(address, serial)
+    return serial

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from slimalign.runtimes.errors import UserError
-from slimalign.targets.target import Target, jetpacks, runtime_of
+from slimalign.targets.address import check_address
+from slimalign.targets.target import PYTHON, Target, jetpacks, runtime_of
 from slimalign.targets.toml_files import read_toml
 
 PROFILES = Path(__file__).with_name("profiles")
@@ -53,6 +55,18 @@ def _version(example: str) -> _Entry:
     )
 
 
+def _gigabytes(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        check_address(str(value))
+    except UserError:
+        return False
+    return isinstance(value, str)
+
+
 _ALWAYS: Mapping[str, _Entry] = MappingProxyType(
     {
         "title": _Entry("a line of text", _text),
@@ -61,6 +75,14 @@ _ALWAYS: Mapping[str, _Entry] = MappingProxyType(
             "slimalign's formats for " + ", ".join(RUNTIMES),
             lambda value: _text(value) and runtime_of(value) in RUNTIMES,
         ),
+    }
+)
+_OPTIONAL: Mapping[str, _Entry] = MappingProxyType(
+    {
+        "memory_gb": _some_of("the sizes that it is sold with, in GB", _gigabytes),
+        "power_modes": _some_of("the names that nvpmodel knows", _text),
+        "address": _Entry("how to reach it: local, ssh://user@host or adb:SERIAL", _is_address),
+        "python": _Entry("the command of its Python, default python3", _text),
     }
 )
 _LITERT: Mapping[str, _Entry] = MappingProxyType(
@@ -97,6 +119,7 @@ def read_profile(path: Path) -> Target:
         needed |= _LITERT
     _check_names(given, needed, path)
     _check(given, needed, path)
+    _check(given, {name: _OPTIONAL[name] for name in _OPTIONAL if name in given}, path)
     return _target(path.stem, given)
 
 
@@ -109,10 +132,11 @@ def _check(given: Mapping[str, Any], entries: Mapping[str, _Entry], path: Path) 
 
 def _check_names(given: Mapping[str, Any], needed: Mapping[str, _Entry], path: Path) -> None:
     missing = [name for name in needed if name not in given]
+    known = {**needed, **_OPTIONAL}
     for name in given:
-        if name not in needed:
-            near = difflib.get_close_matches(name, missing, 1)
-            hint = f"did you mean {near[0]}?" if near else f"this device's are {', '.join(needed)}"
+        if name not in known:
+            near = difflib.get_close_matches(name, [*missing, *_OPTIONAL], 1)
+            hint = f"did you mean {near[0]}?" if near else f"this device's are {', '.join(known)}"
             raise UserError(f"{path}: {name} = {json.dumps(given[name], default=str)}: no such entry; {hint}")
     if missing:
         raise UserError(f"{path}: {missing[0]} is missing, add it as {needed[missing[0]].words}")
@@ -132,6 +156,10 @@ def _target(name: str, given: Mapping[str, Any]) -> Target:
         tensorrt=newest.tensorrt if newest else given.get("tensorrt"),
         jetpacks=releases,
         jetpack=newest,
+        memory_gb=tuple(given.get("memory_gb", ())),
+        power_modes=tuple(given.get("power_modes", ())),
+        address=given.get("address"),
+        python=given.get("python", PYTHON),
     )
 
 

@@ -14,6 +14,8 @@ from slimalign.targets.toml_files import read_toml
 JETPACKS = Path(__file__).with_name("jetpack.toml")
 OPSET = 17
 """Of ONNX files for a device that has no JetPack."""
+PYTHON = "python3"
+"""The command of a device's Python where its profile names none."""
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
@@ -49,7 +51,9 @@ class Target:
     ``formats`` are the names of the formats worth having there, the best first. Where it runs TensorRT, ``tensorrt``
     is its version, ``compute_capability`` its GPU's, as in ``8.7``, and ``int8`` says whether that GPU is quicker in
     int8 than in float16; on a Jetson ``jetpacks`` are the releases that it can have, oldest first, and ``jetpack`` is
-    the one that is meant. Where it runs LiteRT, ``delegates`` are those that it may run in.
+    the one that is meant. Where it runs LiteRT, ``delegates`` are those that it may run in. ``memory_gb`` are the sizes
+    it is sold with, ``power_modes`` those of nvpmodel; none where nothing is known of them. ``address`` says how to
+    reach it, and ``python`` is the command of its Python.
     """
 
     name: str
@@ -62,6 +66,10 @@ class Target:
     tensorrt: str | None = None
     jetpacks: tuple[JetPack, ...] = ()
     jetpack: JetPack | None = None
+    memory_gb: tuple[float, ...] = ()
+    power_modes: tuple[str, ...] = ()
+    address: str | None = None
+    python: str = PYTHON
 
     @property
     def runtimes(self) -> tuple[str, ...]:
@@ -103,6 +111,10 @@ class Target:
             "tensorrt": self.tensorrt,
             "opset": self.opset,
             "jetpacks": [vars(one) for one in self.jetpacks],
+            "memory_gb": self.memory_gb,
+            "power_modes": self.power_modes,
+            "address": self.address,
+            "python": self.python,
         }
 
 

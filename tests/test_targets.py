@@ -54,6 +54,16 @@ def test_a_jetson_has_its_gpu_and_its_jetpacks(name: str) -> None:
     assert ("tensorrt-int8" in target.formats) == int8
 
 
+def test_memory_and_power_modes_are_told_where_they_are_known() -> None:
+    assert target_named("orin-nano").memory_gb == (4, 8)
+    assert "MAXN_SUPER" in target_named("orin-nano").power_modes
+    assert target_named("jetson-nano").power_modes == ("5W", "MAXN")
+    for target in all_targets():
+        assert (target.name in JETSONS) == bool(target.power_modes)
+        assert list(target.memory_gb) == sorted(target.memory_gb)
+        assert (target.address, target.python) == (None, "python3")
+
+
 def test_jetpacks_bring_their_tensorrt_and_opset() -> None:
     found = {version: (one.tensorrt, one.cuda, one.opset) for version, one in jetpacks().items()}
     assert found["4.6.1"] == ("8.2.1", "10.2", 13)
@@ -142,9 +152,45 @@ def test_a_profile_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
     assert (target.told, target.opset) == ("my-device (TensorRT 11.0)", 17)
 
 
+def test_a_profile_of_ones_own_says_how_to_reach_the_device(tmp_path: Path) -> None:
+    lines = 'title = "My board"\naddress = "ssh://me@10.0.0.7:2222"\npython = "/opt/py/bin/python3"'
+    target = read_profile(changed("jetson-orin-nano", "title", lines, tmp_path))
+    assert (target.address, target.python) == ("ssh://me@10.0.0.7:2222", "/opt/py/bin/python3")
+    assert target.to_dict()["address"] == target.address
+
+
 @pytest.mark.parametrize(
     ("name", "line", "replaced", "said"),
     [
+        (
+            "raspberry-pi-5",
+            "memory_gb",
+            "memory_gb = 8",
+            "memory_gb = 8, must be a list of at least one of the sizes",
+        ),
+        ("raspberry-pi-5", "memory_gb", "memory_gb = [0]", "memory_gb = [0], must be a list of"),
+        ("raspberry-pi-5", "memory_gb", "memory_gb = [true]", "memory_gb = [true], must be a list of"),
+        ("raspberry-pi-5", "memory_gb", "memory_gb = [inf]", "memory_gb = [Infinity], must be a list of"),
+        (
+            "raspberry-pi-5",
+            "memory_gb",
+            "memory = [8]",
+            "memory = [8]: no such entry; did you mean memory_gb?",
+        ),
+        ("jetson-nano", "power_modes", 'power_modes = "5W"', 'power_modes = "5W", must be a list of'),
+        (
+            "jetson-nano",
+            "memory_gb",
+            'address = "pi@board"',
+            "must be how to reach it: local, ssh://user@host",
+        ),
+        (
+            "jetson-nano",
+            "memory_gb",
+            'address = "ssh://-oX"',
+            "must be how to reach it: local, ssh://user@host",
+        ),
+        ("jetson-nano", "memory_gb", "python = 3.6", "python = 3.6, must be the command of its Python"),
         ("iphone", "title", "title = 3", "title = 3, must be a line of text"),
         (
             "iphone",

@@ -1,19 +1,21 @@
-"""Commands that read and run nothing: targets, lint."""
+"""Commands that make and measure nothing: targets, lint, doctor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.table import Table
 
 from slimalign.commands.options import JsonOption
+from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import CheckError
 from slimalign.showing import print_json, say
 
 if TYPE_CHECKING:
+    from slimalign.doctor import Diagnosis, Machine
     from slimalign.export.lint.findings import Report
 
 SHOWN_NODES = 3
@@ -31,10 +33,12 @@ def targets(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([one.to_dict() for one in found])
         return
-    table = Table("target", "device", "formats, best first", "TensorRT, opset", box=None)
+    table = Table("target", "device", "formats, best first", "TensorRT, opset", "GB", "power modes", box=None)
     for one in found:
         releases = "\n".join(release.told for release in one.jetpacks)
-        table.add_row(one.name, one.title, ", ".join(one.formats), releases)
+        memory = ", ".join(f"{size:g}" for size in one.memory_gb)
+        modes = ", ".join(one.power_modes)
+        table.add_row(one.name, one.title, ", ".join(one.formats), releases, memory, modes)
     say(table)
 
 
@@ -57,6 +61,72 @@ def lint(
         _show(report)
     if report.errors:
         raise typer.Exit(CheckError.status)
+
+
+def doctor(
+    target: Annotated[
+        Optional[str],
+        typer.Option(
+            help="A device: ssh://user@host, adb:SERIAL, or a target or profile that has an address."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What is installed here and on a device, what can be done with it, and how to mend the rest.
+
+    Exit status 1 if nothing that the target's formats need can run on it.
+
+    Example: `slimalign doctor --target ssh://me@10.0.0.7`
+    """
+    from slimalign import api
+
+    found = api.doctor(target)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _show_diagnosis(found)
+    if found.runs_nothing:
+        raise typer.Exit(CheckError.status)
+
+
+def _show_diagnosis(found: Diagnosis) -> None:
+    _show_machine("this machine", found.here)
+    if found.device is not None:
+        say("")
+        _show_machine(found.device.address, found.device)
+    elif found.target is not None:
+        say(f'\n{found.target} has no address; copy its profile and add one, as address = "ssh://user@host"')
+
+
+def _show_machine(title: str, machine: Machine) -> None:
+    say(f"{title}: {', '.join(_facts_of(machine.installed, machine.state))}")
+    table = Table("", "what", "missing", "how to mend it", box=None)
+    for check in machine.checks:
+        table.add_row(
+            "yes" if check.possible else "no", check.what, ", ".join(check.missing), check.mend or ""
+        )
+    say(table)
+
+
+def _facts_of(installed: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[str]:
+    """What is there, and of its state what bears most on figures; what is unknown is left out."""
+    for name, value in (("Python", installed.get("python")), ("CUDA", installed.get("cuda"))):
+        if value:
+            yield f"{name} {value}"
+    if installed["gpu"]:
+        yield f"{installed['gpu']['name']} ({installed['gpu']['compute_capability']})"
+    yield from (f"{name} {version}" for name, version in installed["packages"].items())
+    named = {
+        "": "cpu",
+        "JetPack ": "jetpack",
+        "Android ": "android",
+        "power mode ": "power_mode",
+        "throttling ": "thermal_status",
+    }
+    for words, entry in named.items():
+        value = installed.get(entry) or state.get(entry)
+        if value not in (None, UNKNOWN):
+            yield f"{words}{value}"
 
 
 def _show(report: Report) -> None:
