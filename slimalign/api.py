@@ -278,14 +278,15 @@ def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Re
     return read(Path(file), target_named(target, jetpack))
 
 
-def doctor(target: str | None = None) -> Diagnosis:
+def doctor(target: str | None = None, python: str | None = None) -> Diagnosis:
     """What is installed on this machine and on the device ``target``, what can be done there, how to mend the rest.
 
-    ``target`` is an address, or a target or the path of a profile of your own that has one.
+    ``target`` is an address, or a target or the path of a profile of your own that has one; ``python`` is the
+    interpreter there.
     """
     from slimalign.doctor import diagnose
 
-    return diagnose(target)
+    return diagnose(target, python)
 
 
 def _known_formats(target: Target) -> Sequence[str]:

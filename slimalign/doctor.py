@@ -32,6 +32,7 @@ _TRAINING: Needs = tuple((package,) for package, extra in EXTRAS.items() if extr
 _ONNX: Needs = (*_TRAINING, ("onnx",), ("onnxscript",), ("onnxruntime",))
 _LITERT: Needs = (*_TRAINING, ("litert_torch",), ("ai_edge_quantizer",), ("ai_edge_litert",))
 _TENSORRT_HERE = "it comes with JetPack; for RTX GPUs run pip install tensorrt-rtx-cu13"
+_TENSORRT_RUNS = f"run them on a machine with an NVIDIA GPU and TensorRT: {_TENSORRT_HERE}"
 
 
 @dataclass(frozen=True)
@@ -102,24 +103,24 @@ class Diagnosis:
         return {"here": self.here.to_dict(), "target": self.target, "device": device}
 
 
-def diagnose(target: str | None = None) -> Diagnosis:
+def diagnose(target: str | None = None, python: str | None = None) -> Diagnosis:
     """Look at this machine, and at the device that ``target`` names: an address, a target or a profile's file.
 
-    A target whose profile has no address is not looked at. Raises UserError where the target is unknown or the
+    A target whose profile has no address is not looked at. ``python`` is the interpreter there, by default the
+    profile's, or ``python3``. Raises UserError where the target is unknown or the
     device cannot be asked, and LineDroppedError where it cannot be reached.
     """
     profile = None if target is None or is_address(target) else target_named(target)
     address = target if profile is None else profile.address
-    shell = (
-        None if address is None else shell_of(address)
-    )  # before anything else, so that a mistake is told at once
+    # Before anything else, so that a mistake is told at once.
+    shell = None if address is None else shell_of(address)
     here = _machine("local", installed.installed(), device_state.device_state(), _abilities_here())
     if address is None:
         return Diagnosis(here, target, None)
-    return Diagnosis(here, target, _device(address, shell, profile))
+    return Diagnosis(here, target, _device(address, shell, profile, python))
 
 
-def _device(address: str, shell: Shell | None, profile: Target | None) -> Machine:
+def _device(address: str, shell: Shell | None, profile: Target | None, python: str | None) -> Machine:
     runtimes = tuple(_RUNTIMES) if profile is None else profile.runtimes
     if shell is None:
         abilities = [ability for ability in _abilities_here() if ability.runtime in runtimes]
@@ -128,7 +129,7 @@ def _device(address: str, shell: Shell | None, profile: Target | None) -> Machin
         return _machine(
             address, {"packages": {}, "programs": {}, "gpu": None}, android_state(shell), _abilities_android()
         )
-    python = PYTHON if profile is None else profile.python
+    python = python or (PYTHON if profile is None else profile.python)
     found, state = (_told(shell, python, module) for module in (installed, device_state))
     return _machine(address, found, state, list(_abilities_there(runtimes, python)))
 
@@ -137,7 +138,7 @@ def _told(shell: Shell, python: str, script: Any) -> dict[str, Any]:
     """What a script for devices prints, run there from its text."""
     if not shell.run(f"command -v {quote(python)} || true"):
         raise UserError(
-            f'{shell.address}: {python} is not there; name its Python in a profile, as python = "python3.8"'
+            f'{shell.address}: {python} is not there; name its Python by --python, or as python = "..." in a profile'
         )
     text = Path(script.__file__).read_text(encoding="utf-8")
     try:
@@ -162,7 +163,7 @@ def _check(ability: Ability, there: set[str]) -> Check:
 
 
 def _abilities_here() -> list[Ability]:
-    runs = {"onnx": _extra("onnxruntime"), "litert": _extra("litert"), "tensorrt": _TENSORRT_HERE}
+    runs = {"onnx": _extra("onnxruntime"), "litert": _extra("litert"), "tensorrt": _TENSORRT_RUNS}
     return [
         *(
             Ability(f"run {_TITLES[name]} bundles", (("cv2",), *needs), runs[name], name)

@@ -19,8 +19,9 @@ from slimalign.runtimes.timing import Protocol as LatencyProtocol
 from slimalign.runtimes.timing import Record
 from slimalign.targets.address import is_address, shell_of
 from slimalign.targets.device_aligner import DeviceAligner
-from slimalign.targets.device_job import PYTHON, Device
+from slimalign.targets.device_job import Device
 from slimalign.targets.profile import target_named
+from slimalign.targets.target import PYTHON
 
 
 class Place(Protocol):

@@ -19,11 +19,10 @@ from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.agent_file import agent_file, key_of
 from slimalign.targets.shell import Lines, Shell
+from slimalign.targets.target import PYTHON
 
 Image = NDArray[np.uint8]
 
-PYTHON = "python3"
-"""The interpreter of a device, where its profile names no other."""
 HOME = ".slimalign"
 """What slimalign keeps on a device, in the user's home; files are known by what is in them and sent only once."""
 

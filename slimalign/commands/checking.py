@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.table import Table
 
-from slimalign.commands.options import JsonOption
+from slimalign.commands.options import JsonOption, PythonOption
 from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import CheckError
 from slimalign.showing import print_json, say
@@ -70,6 +70,7 @@ def doctor(
             help="A device: ssh://user@host, adb:SERIAL, or a target or profile that has an address."
         ),
     ] = None,
+    python: PythonOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What is installed here and on a device, what can be done with it, and how to mend the rest.
@@ -80,7 +81,7 @@ def doctor(
     """
     from slimalign import api
 
-    found = api.doctor(target)
+    found = api.doctor(target, python)
     if as_json:
         print_json(found.to_dict())
     else:

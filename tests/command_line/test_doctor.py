@@ -105,7 +105,7 @@ def test_a_device_on_which_nothing_runs_ends_with_status_1(
     [
         (
             "no-such-python",
-            'no-such-python is not there; name its Python in a profile, as python = "python3.8"',
+            'no-such-python is not there; name its Python by --python, or as python = "..." in a profile',
         ),
         ("echo", "echo printed something else than was asked; name another"),
     ],
