@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
@@ -108,14 +109,15 @@ class CostRecord:
         return cls(**{f.name: data[f.name] for f in fields(cls)})
 
 
-AnyRecord = Record | AccuracyRecord | CostRecord
+AnyRecord = Record | ToldLatency | AccuracyRecord | CostRecord
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], AnyRecord]] = {
     "latency": Record.from_dict,
+    "told-latency": ToldLatency.from_dict,
     "accuracy": AccuracyRecord.from_dict,
     "cost": CostRecord.from_dict,
 }
-_KIND_OF = {Record: "latency", AccuracyRecord: "accuracy", CostRecord: "cost"}
+_KIND_OF = {Record: "latency", ToldLatency: "told-latency", AccuracyRecord: "accuracy", CostRecord: "cost"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Results:
     latency: tuple[Record, ...] = ()
     accuracy: tuple[AccuracyRecord, ...] = ()
     cost: tuple[CostRecord, ...] = ()
+    told: tuple[ToldLatency, ...] = ()
 
     def of(self, sha256s: Container[str]) -> Results:
         """The records of these bundles alone."""
@@ -132,6 +135,7 @@ class Results:
             latency=tuple(record for record in self.latency if record.sha256 in sha256s),
             accuracy=tuple(record for record in self.accuracy if record.sha256 in sha256s),
             cost=tuple(record for record in self.cost if record.sha256 in sha256s),
+            told=tuple(record for record in self.told if record.sha256 in sha256s),
         )
 
 
@@ -215,6 +219,7 @@ def read(path: str | Path) -> Results:
         latency=tuple(record for record in records if isinstance(record, Record)),
         accuracy=tuple(record for record in records if isinstance(record, AccuracyRecord)),
         cost=tuple(record for record in records if isinstance(record, CostRecord)),
+        told=tuple(record for record in records if isinstance(record, ToldLatency)),
     )
 
 

@@ -71,7 +71,33 @@ class LiteRtSession:
             self._resize(inputs)
         self._interpreter.set_tensor(self._input.tensor, self._input.stored(inputs))
         self._interpreter.invoke()
-        found = [end.real(self._interpreter.get_tensor(end.tensor)) for end in self._outputs]
+        return self._answer([end.real(self._interpreter.get_tensor(end.tensor)) for end in self._outputs])
+
+    def as_stored(self, inputs: Float32) -> "NDArray[Any]":
+        """Normalised ``inputs`` as the file takes them, which may be whole numbers."""
+        return self._input.stored(inputs)
+
+    def from_stored(self, raw: bytes) -> Float32:
+        """What ``run`` gives for one face: ``raw`` are the bytes of all outputs, in order, from another interpreter.
+
+        Raises UserError for another number of bytes.
+        """
+        shape = tuple(self._interpreter.get_input_details()[0]["shape"])
+        self._resize(np.zeros((1,) + shape[1:], np.float32))
+        details = self._interpreter.get_output_details()
+        sizes = [int(np.prod(detail["shape"])) * np.dtype(detail["dtype"]).itemsize for detail in details]
+        if sum(sizes) != len(raw):
+            raise UserError(
+                f"{self._path}: {len(raw)} bytes of outputs came, the file gives {sum(sizes)}; export it again"
+            )
+        found, place = {}, 0
+        for detail, size in zip(details, sizes):
+            values = np.frombuffer(raw[place : place + size], detail["dtype"])
+            found[detail["index"]] = values.reshape(detail["shape"])
+            place += size
+        return self._answer([end.real(found[end.tensor]) for end in self._outputs])
+
+    def _answer(self, found: List[Float32]) -> Float32:
         return found[0] if self.manifest.output == "heatmaps" else joined(*found)
 
     def _resize(self, inputs: Float32) -> None:

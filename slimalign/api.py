@@ -29,6 +29,7 @@ from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 
 if TYPE_CHECKING:
+    from slimalign.benchmarks.told_latency import ToldLatency
     from slimalign.compress.data.evaluation import Evaluation
     from slimalign.compress.recipe import Recipe
     from slimalign.doctor import Diagnosis
@@ -176,6 +177,7 @@ def evaluate(
     skip_bad: bool = False,
     target: str = "local",
     python: str | None = None,
+    benchmark_model: str | Path | None = None,
     backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
 ) -> Mapping[str, Evaluation]:
@@ -184,7 +186,7 @@ def evaluate(
     Crops are cut and points are judged here; the network runs on ``target``, as in ``bench``.
     """
     from slimalign.measuring import eval_bundle
-    from slimalign.places import place_at
+    from slimalign.places import Where, finding_at
 
     return eval_bundle(
         _bundle(bundle),
@@ -196,7 +198,7 @@ def evaluate(
         threshold,
         _path(results),
         skip_bad,
-        place_at(target, backend, python),
+        finding_at(Where(target, python, _path(benchmark_model), backend)),
     )
 
 
@@ -213,21 +215,28 @@ def bench(
     results: str | Path | None = None,
     target: str = "local",
     python: str | None = None,
+    benchmark_model: str | Path | None = None,
     backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
-) -> list[Record]:
+) -> Sequence[Record | ToldLatency]:
     """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
 
     ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft. ``target``
     is ``local``, ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call
-    goes on. ``python`` is the interpreter there. ``backend`` says what of a runtime computes.
+    goes on. ``python`` is the interpreter there. On a phone, ``adb:SERIAL``, the program at ``benchmark_model``
+    measures, which tells no single samples. ``backend`` says what of a runtime computes.
     """
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
-    from slimalign.places import place_at
+    from slimalign.measuring import bench_phone
+    from slimalign.places import Where, phone_at, place_at
 
-    place = place_at(target, backend, python)
+    where = Where(target, python, _path(benchmark_model), backend)
+    phone = phone_at(where)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
+    if phone is not None:
+        return bench_phone(opened, batches, threads, bar, phone, reference, _path(results))
+    place = place_at(where)
     samples = None
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme

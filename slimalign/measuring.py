@@ -17,12 +17,14 @@ from rich.progress import Progress
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.frontier import Point, join
 from slimalign.benchmarks.latency import crops_of
+from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
+from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import Sample, fingerprint_of, normalising_distances
 from slimalign.faces import read_split
-from slimalign.places import THIS_MACHINE, Place
+from slimalign.places import THIS_MACHINE, Finding, Place
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, is_bundle, read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
@@ -110,7 +112,7 @@ def eval_bundle(
     threshold: float = FAILURE_THRESHOLD,
     results: Path | None = None,
     skip_bad: bool = False,
-    place: Place = THIS_MACHINE,
+    finding: Finding = THIS_MACHINE.finding,
 ) -> Mapping[str, Evaluation]:
     """Accuracy of a deployed file on a split, by normaliser: ``normaliser`` first, then all others that apply.
 
@@ -127,7 +129,7 @@ def eval_bundle(
     scheme = bundle.manifest.landmark_scheme
     samples = read_split(format_name, scheme, data, split, skip_bad, progress, normaliser)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
-    with place.finding(bundle) as finder:
+    with finding(bundle) as finder:
         judged = evaluate_normalisers(
             finder,
             samples,
@@ -196,6 +198,35 @@ def bench(
     progress.remove_task(task)
     if results is not None:
         append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)])
+    return records
+
+
+def bench_phone(
+    bundles: Sequence[Bundle],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    progress: Progress,
+    phone: Phone,
+    reference: bool = False,
+    results: Path | None = None,
+) -> list[ToldLatency]:
+    """What benchmark_model tells of all bundles on a phone; ``results`` gets each record as soon as it is there.
+
+    ``threads`` None stands for all its cores.
+    """
+    if results is not None:
+        check_appendable(results)
+    counts = [phone.cores if count is None else count for count in threads]
+    records = []
+    task = progress.add_task("measuring latency", total=len(bundles) * len(batches) * len(counts))
+    for record in phone.latencies(bundles, batches, counts, REFERENCE if reference else DRAFT):
+        records.append(record)
+        if results is not None:
+            append(results, [record])
+        progress.advance(task)
+    progress.remove_task(task)
+    if results is not None:
+        append(results, [CostRecord.of(bundle) for bundle in bundles])
     return records
 
 

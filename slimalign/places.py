@@ -1,31 +1,52 @@
-"""Where bundles are measured: on this machine, or on a device that is reached by ssh."""
+"""Where bundles are measured: on this machine, on a device reached by ssh, or on a phone reached by adb."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from slimalign.benchmarks.accuracy import Finder
 from slimalign.benchmarks.device_latency import check_runs_on_devices, sweep_on
 from slimalign.benchmarks.latency import Crops, Progress, sweep
 from slimalign.benchmarks.opening import open_bundle
+from slimalign.benchmarks.phone import Phone, PhoneFinder
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.litert_session import LiteRtSession
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.timing import Protocol as LatencyProtocol
 from slimalign.runtimes.timing import Record
-from slimalign.targets.address import is_address, shell_of
+from slimalign.targets.address import ADB, LOCAL, is_address, shell_of
 from slimalign.targets.device_aligner import DeviceAligner
 from slimalign.targets.device_job import Device
 from slimalign.targets.profile import target_named
 from slimalign.targets.target import PYTHON
 
+Finding = Callable[[Bundle], AbstractContextManager[Finder]]
+"""Gives what finds landmarks with a bundle somewhere."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What users say of the machine to measure on.
+
+    ``target`` is ``local``, ``ssh://user@host``, ``adb:SERIAL``, or a profile that says how it is reached; ``python``
+    is the interpreter there, by default the one that the profile names, or ``python3``; ``benchmark_model`` is
+    LiteRT's program for a phone; ``backend`` says what of a runtime computes.
+    """
+
+    target: str = LOCAL
+    python: str | None = None
+    benchmark_model: Path | None = None
+    backend: Backend = DEFAULT_BACKEND
+
 
 class Place(Protocol):
-    """A machine on which bundles are measured."""
+    """A machine on which slimalign itself measures, and finds landmarks."""
 
     def sweep(
         self,
@@ -40,7 +61,7 @@ class Place(Protocol):
         ...
 
     def finding(self, bundle: Bundle) -> AbstractContextManager[Finder]:
-        """What finds landmarks with ``bundle`` there."""
+        """What finds landmarks with ``bundle`` there, on all cores."""
         ...
 
 
@@ -98,24 +119,56 @@ class ReachedDevice:
         yield DeviceAligner(self.device, bundle, None, self.backend)
 
 
-def place_at(target: str, backend: Backend = DEFAULT_BACKEND, python: str | None = None) -> Place:
-    """The machine that ``target`` names: ``local``, ``ssh://user@host``, or a profile that says how it is reached.
-
-    ``python`` is the interpreter there, by default the one that the profile names, or ``python3``.
-    """
-    address, own = (target, PYTHON) if is_address(target) else _way_to(target)
+def place_at(where: Where) -> Place:
+    """The machine to measure on; raises UserError for a phone, which has no Python."""
+    address, python = _way_to(where)
     shell = shell_of(address)
     if shell is None:
-        return ThisMachine(backend)
-    return ReachedDevice(Device(shell, (python or own).removeprefix("~/")), backend)
+        return ThisMachine(where.backend)
+    return ReachedDevice(Device(shell, python), where.backend)
 
 
-def _way_to(name: str) -> tuple[str, str]:
-    """The address and the Python of a profile."""
-    profile = target_named(name)
-    if profile.address is None:
+def phone_at(where: Where) -> Phone | None:
+    """The phone to measure on; None where it is none."""
+    address, _ = _way_to(where)
+    shell = shell_of(address) if address.startswith(ADB) else None
+    if shell is None:
+        if where.benchmark_model is not None:
+            raise UserError(
+                f"--benchmark-model {where.benchmark_model}: name the phone, as in --target adb:SERIAL"
+            )
+        return None
+    if where.benchmark_model is None:
         raise UserError(
-            f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of your"
-            " own with an address"
+            f"{address}: a phone has no Python; give the path of LiteRT's benchmark_model for it by --benchmark-model"
         )
-    return profile.address, profile.python
+    return Phone(shell, where.benchmark_model, where.backend.delegate)
+
+
+def finding_at(where: Where) -> Finding:
+    """What finds landmarks with a bundle on the machine to measure on."""
+    phone = phone_at(where)
+    if phone is None:
+        return place_at(where).finding
+
+    @contextmanager
+    def on_phone(bundle: Bundle) -> Iterator[Finder]:
+        phone.check_runs(bundle)
+        with LiteRtSession(bundle, 1) as session:
+            yield PhoneFinder(phone, bundle, session)
+
+    return on_phone
+
+
+def _way_to(where: Where) -> tuple[str, str]:
+    """The address and the Python of a target; commands run in the user's home there."""
+    address, python = where.target, PYTHON
+    if not is_address(where.target):
+        profile = target_named(where.target)
+        if profile.address is None:
+            raise UserError(
+                f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of"
+                " your own with an address"
+            )
+        address, python = profile.address, profile.python
+    return address, (where.python or python).removeprefix("~/")

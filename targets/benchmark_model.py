@@ -22,7 +22,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.timing import Span
+from slimalign.runtimes.timing_loop import Span
 from slimalign.targets.shell import Shell
 
 # Where neither is said TensorFlow Lite's program takes XNNPACK if it was built so.

@@ -15,7 +15,7 @@ import pytest
 from adb_device import Device, Manner, adb_server, connected
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.timing import Span
+from slimalign.runtimes.timing_loop import Span
 from slimalign.targets.address import shell_of
 from slimalign.targets.benchmark_model import BenchmarkModel, Figures, Settings, read_figures
 

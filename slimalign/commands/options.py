@@ -36,6 +36,9 @@ PlaceOption = Annotated[
 PythonOption = Annotated[
     Optional[str], typer.Option("--python", help="The device's Python, with NumPy and a runtime.")
 ]
+BenchmarkModelOption = Annotated[
+    Optional[Path], typer.Option("--benchmark-model", help="LiteRT's benchmark_model for a phone.")
+]
 ProviderOption = Annotated[str, typer.Option(help="ONNX Runtime's provider: cpu, cuda, xnnpack ...")]
 DelegateOption = Annotated[
     str, typer.Option(help="LiteRT's delegate: xnnpack, none, gpu, or a library's path[,name=value ...].")
