@@ -151,7 +151,7 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"kind": "speed"}', "line 1: kind = 'speed', must be one of latency, accuracy, cost"),
+        ('{"kind": "speed"}', "line 1: kind = 'speed', must be one of latency, told-latency, accuracy, cost"),
         ('{"kind": "cost", "bundle": "a"}', "line 1: not a whole record"),
         ('{"kind": "cost", "params": NaN}', "line 1: it holds NaN"),
         ("[]", "line 1: kind = 'none'"),
