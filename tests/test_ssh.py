@@ -80,6 +80,12 @@ def test_lines_come_while_the_command_still_runs_and_it_can_be_told_to_stop(shel
         lines.tell("nobody hears this")
 
 
+def test_a_last_line_without_an_end_is_a_line(shell: SshShell) -> None:
+    came: list[str] = []
+    follow(shell, "printf 'one\n\nno end'", came, lambda: None)
+    assert came == ["one", "", "no end"]
+
+
 def test_lines_of_a_command_that_fails_come_before_its_error(shell: SshShell) -> None:
     came: list[str] = []
     with (
@@ -117,7 +123,7 @@ def test_a_line_cut_in_the_middle_is_told_and_the_next_command_goes_through(
     before = shell.run("echo $SSH_CONNECTION")
     came: list[str] = []
     with pytest.raises(LineDroppedError) as caught:
-        follow(shell, "echo one; sleep 0.5; touch after; sleep 60", came, sshd.cut)
+        follow(shell, "printf 'one\nhalf a'; sleep 0.5; touch after; sleep 10", came, sshd.cut)
     assert came == ["one"]
     assert str(caught.value).startswith(f"{sshd.address}: the connection was lost (")
     assert "\n" not in str(caught.value)
@@ -132,7 +138,7 @@ def test_a_line_that_has_died_without_a_word_is_noticed(
     monkeypatch.setattr(ssh, "ALIVE_MISSES", 1)
     came: list[str] = []
     with pytest.raises(LineDroppedError):
-        follow(shell, "echo one; sleep 60", came, sshd.freeze)
+        follow(shell, "echo one; sleep 10", came, sshd.freeze)
     assert came == ["one"]
     assert shell.run("echo again") == "again\n"
 
