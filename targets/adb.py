@@ -126,7 +126,7 @@ class AdbShell:
                 f"{self.address}: adb's server does not start ({ended.reason}); run adb start-server"
             )
         return LineDroppedError(
-            f"{self.address}: the connection was lost ({ended.reason}); the same command goes on"
+            f"{self.address}: the line is down ({ended.reason}); the same command goes on when it is up"
         )
 
     def _listed(self) -> str:

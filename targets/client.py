@@ -66,10 +66,16 @@ class Following:
         self._anything_came = False
 
     def __iter__(self) -> Iterator[str]:
+        rest = ""
         for line in self._out:
             self._anything_came = True
-            yield line.rstrip("\r\n")
+            if line.endswith("\n"):
+                yield line.rstrip("\n")
+            else:
+                rest = line
         self._check(Ended(self._process.wait(), _text(self._errors), self._anything_came))
+        if rest:  # of a command that has not ended well it may be half a line
+            yield rest
 
     def tell(self, line: str) -> None:
         """Write ``line`` to the command's standard input."""

@@ -20,7 +20,7 @@ class Lines(Protocol):
     def __iter__(self) -> Iterator[str]:
         """The lines that have not been taken yet; they end where the command has, with status 0.
 
-        Another status raises as in ``Shell.run``, after the last line.
+        Another status raises as in ``Shell.run``, and a lost connection too, after the last whole line.
         """
         ...
 

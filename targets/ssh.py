@@ -112,7 +112,7 @@ class SshShell:
         if mend is not None:
             raise UserError(f"{self.address}: {mend}")
         raise LineDroppedError(
-            f"{self.address}: the connection was lost ({ended.reason}); the same command goes on"
+            f"{self.address}: the line is down ({ended.reason}); the same command goes on when it is up"
         )
 
     def _mend(self, err: str) -> str | None:

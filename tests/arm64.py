@@ -78,7 +78,11 @@ def _make(command: Path, qemu: str) -> None:
     # Python would start itself anew by its ARM file, which this machine cannot run.
     started = f"import sys; sys.executable = {str(command)!r}\n"
     (root / PACKAGES / "started.pth").write_text(started)
-    (part / command.name).write_text(f'#!/bin/sh\nexec {qemu} -cpu {CPU} -L {place} {place}/{PYTHON} "$@"\n')
+    # Packages of this machine's Python are not for that one.
+    own = "unset PYTHONPATH PYTHONHOME; export PYTHONNOUSERSITE=1"
+    (part / command.name).write_text(
+        f'#!/bin/sh\n{own}\nexec {qemu} -cpu {CPU} -L {place} {place}/{PYTHON} "$@"\n'
+    )
     (part / command.name).chmod(0o755)
     part.rename(command.parent)
     shutil.rmtree(fetched)

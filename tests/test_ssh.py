@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from getpass import getuser
@@ -68,6 +73,21 @@ def test_commands_share_one_connection_which_close_ends(shell: SshShell, sshd: S
     assert not folder.exists()
 
 
+def test_where_the_path_of_its_socket_is_too_long_each_command_connects_anew(
+    shell: SshShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "LONGEST_SOCKET", 0)
+    assert len({shell.run("echo $SSH_CONNECTION") for _ in range(2)}) == 2
+
+
+def test_a_shared_connection_that_was_killed_is_made_anew(shell: SshShell) -> None:
+    before = shell.run("echo $SSH_CONNECTION")
+    asked = subprocess.run(shell._about_shared("check"), check=True, capture_output=True, text=True)
+    (process,) = re.findall(r"pid=(\d+)", asked.stderr)
+    os.kill(int(process), signal.SIGKILL)
+    assert shell.run("echo $SSH_CONNECTION") != before
+
+
 def test_lines_come_while_the_command_still_runs_and_it_can_be_told_to_stop(shell: SshShell) -> None:
     command = 'echo é; echo ready; while read -r line; do echo "told $line"; [ $line = stop ] && exit 0; done'
     with shell.lines(command) as lines:
@@ -78,6 +98,12 @@ def test_lines_come_while_the_command_still_runs_and_it_can_be_told_to_stop(shel
         lines.tell("stop")
         assert list(coming) == ["told stop"]
         lines.tell("nobody hears this")
+
+
+def test_a_last_line_without_an_end_is_a_line(shell: SshShell) -> None:
+    came: list[str] = []
+    follow(shell, "printf 'one\n\nno end'", came, lambda: None)
+    assert came == ["one", "", "no end"]
 
 
 def test_lines_of_a_command_that_fails_come_before_its_error(shell: SshShell) -> None:
@@ -117,9 +143,9 @@ def test_a_line_cut_in_the_middle_is_told_and_the_next_command_goes_through(
     before = shell.run("echo $SSH_CONNECTION")
     came: list[str] = []
     with pytest.raises(LineDroppedError) as caught:
-        follow(shell, "echo one; sleep 0.5; touch after; sleep 60", came, sshd.cut)
+        follow(shell, "printf 'one\nhalf a'; sleep 0.5; touch after; sleep 10", came, sshd.cut)
     assert came == ["one"]
-    assert str(caught.value).startswith(f"{sshd.address}: the connection was lost (")
+    assert str(caught.value).startswith(f"{sshd.address}: the line is down (")
     assert "\n" not in str(caught.value)
     assert shell.run("echo $SSH_CONNECTION") != before
     await_file(sshd.home / "after")
@@ -132,7 +158,7 @@ def test_a_line_that_has_died_without_a_word_is_noticed(
     monkeypatch.setattr(ssh, "ALIVE_MISSES", 1)
     came: list[str] = []
     with pytest.raises(LineDroppedError):
-        follow(shell, "echo one; sleep 60", came, sshd.freeze)
+        follow(shell, "echo one; sleep 10", came, sshd.freeze)
     assert came == ["one"]
     assert shell.run("echo again") == "again\n"
 
@@ -167,7 +193,7 @@ def test_a_push_cut_in_the_middle_leaves_nothing_and_the_next_one_goes_through(
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_text("new")
     with large.open("wb") as file:
-        file.truncate(4 << 30)  # takes no room here, and seconds to send
+        file.truncate(1 << 30)  # takes no room here, and seconds to send
     (sshd.home / "bundle").mkdir()
     (sshd.home / "bundle" / "small").write_text("old")
 
@@ -234,6 +260,17 @@ def test_what_cannot_be_reached_is_told(sshd: Sshd, monkeypatch: pytest.MonkeyPa
     lost = shell_of(sshd.address)
     assert isinstance(lost, SshShell)
     assert told(lost).startswith("ssh says: Can't open user config file ")
+
+
+def test_a_machine_that_does_not_answer_is_a_line_that_is_down(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        shell = shell_at(sshd, monkeypatch, f"ssh://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(LineDroppedError, match="the line is down .*timed out"):
+            shell.run("true")
+    shell.close()
 
 
 def test_without_ssh_its_name_is_told(
