@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -56,7 +57,9 @@ class LiteRtSession:
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
         self._path = bundle.model_path
-        self._interpreter = _open(bundle, self.threads)
+        self._interpreter = open_interpreter(
+            self._path, self.threads, mend="export it again or update LiteRT"
+        )
         self._input = _only(bundle, "inputs", self._interpreter.get_input_details())
         self._outputs = _outputs(bundle, self._interpreter.get_output_details())
         self._shape: tuple[int, ...] | None = None  # what the tensors are planned for
@@ -93,18 +96,19 @@ class LiteRtSession:
         del self._interpreter
 
 
-def _open(bundle: Bundle, threads: int) -> Any:
+def open_interpreter(path: Path, threads: int, mend: str) -> Any:
+    """LiteRT's interpreter of the file ``path``, of the first of ``PACKAGES`` that is installed.
+
+    Raises UserError where none is, or where it cannot open the file: then ``mend`` is the way out.
+    """
     package = next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
     if package is None:
-        raise UserError(f"{bundle.model_path}: LiteRT is not installed; run pip install 'slimalign[litert]'")
+        raise UserError(f"{path}: LiteRT is not installed; run pip install 'slimalign[litert]'")
     interpreter = importlib.import_module(f"{package}.interpreter").Interpreter
     try:
-        return interpreter(model_path=str(bundle.model_path), num_threads=threads)
+        return interpreter(model_path=str(path), num_threads=threads)
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{bundle.model_path}: {package} cannot open it ({str(error).splitlines()[0]});"
-            " export it again or update LiteRT"
-        ) from error
+        raise UserError(f"{path}: {package} cannot open it ({str(error).splitlines()[0]}); {mend}") from error
 
 
 def _only(bundle: Bundle, what: str, details: list[dict[str, Any]]) -> _End:
