@@ -26,7 +26,7 @@ SHIFT = (0.0, 0.05)
 SCALE = (0.96, 0.94)
 """From the network's box to the tight one around 68 points, in shares of its sides; x, then y.
 
-Means over the validation faces of 300W: ``python -m slimalign.benchmarks.detector_boxes`` measures them.
+Means over the validation faces of 300W; ``python -m slimalign.benchmarks.detector_boxes`` shows what they leave.
 """
 
 
