@@ -25,8 +25,9 @@ class Bright(torch.nn.Module):
     def forward(self, image):
         grey = image.permute(0, 3, 1, 2).mean(dim=1, keepdim=True)
         cells = [torch.nn.functional.avg_pool2d(grey, 128 // n) for n in (16, 8)]
-        rows = [c.permute(0, 2, 3, 1).reshape(1, -1, 1).repeat(1, 1, k).reshape(1, -1, 1) for c, k in zip(cells, (2, 6))]
-        logits = 20 * torch.cat(rows, dim=1) - 10
+        rows = [cell.permute(0, 2, 3, 1).reshape(1, -1, 1) for cell in cells]
+        each = [row.repeat(1, 1, count).reshape(1, -1, 1) for row, count in zip(rows, (2, 6))]
+        logits = 20 * torch.cat(each, dim=1) - 10
         box = torch.zeros(1, 1, 16)
         box[0, 0, :4] = torch.tensor([4.0, -2.0, 24.0, 32.0])
         return logits * 0 + box, logits

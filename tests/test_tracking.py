@@ -124,6 +124,10 @@ def box_of(number: int, x: int, y: int) -> np.ndarray:
     return FACES[number].box + np.array([x, y, x, y])
 
 
+def points_of(number: int, x: int, y: int) -> np.ndarray:
+    return FACES[number].points + np.array([x, y])
+
+
 class Finder:
     """Gives what ``boxes`` holds, and counts how often it was asked."""
 
@@ -152,7 +156,7 @@ def test_a_face_that_moves_is_followed_by_its_landmarks_alone(aligner: Aligner) 
         x, y = 10 + 5 * frame, 20 + frame
         (face,) = follow(scene((0, x, y)), frame / FPS)
         assert face.number == 0
-        assert np.abs(face.seen.points - (FACES[0].points + (x, y))).max() < NEAR
+        assert np.abs(face.seen.points - points_of(0, x, y)).max() < NEAR
         np.testing.assert_array_equal(face.smoothed, face.seen.points)
     assert finder.asked == 1
 
@@ -198,7 +202,7 @@ def test_two_faces_keep_their_numbers_when_one_of_them_goes(aligner: Aligner) ->
     finder.boxes = [box_of(1, 250, 20)]
     (left,) = follow(scene((1, 250, 20)), 1 / FPS)
     assert left.number == 1
-    assert np.abs(left.smoothed - (FACES[1].points + (250, 20))).max() < NEAR
+    assert np.abs(left.smoothed - points_of(1, 250, 20)).max() < NEAR
     finder.boxes = [box_of(1, 250, 20), box_of(0, 10, 20)]
     again = follow(scene((0, 10, 20), (1, 250, 20)), 2 / FPS)
     assert [face.number for face in again] == [1]  # nothing is lost, and it is not yet time to look
@@ -220,12 +224,12 @@ def test_two_boxes_of_one_face_give_one(aligner: Aligner) -> None:
     faces = new_faces(aligner, scene((0, 10, 20), (1, 250, 20)), boxes, least_score=0.9)
     assert len(faces) == 2
     for face, number, place in zip(faces, (0, 1), ((10, 20), (250, 20)), strict=True):
-        assert np.abs(face.points - (FACES[number].points + place)).max() < NEAR
+        assert np.abs(face.points - points_of(number, *place)).max() < NEAR
 
 
 def test_a_box_that_holds_no_face_or_lies_outside_is_refused(aligner: Aligner) -> None:
     boxes = np.stack([box_of(0, 250, 20), box_of(0, 900, 20), box_of(0, 10, 20)])
     (face,) = new_faces(aligner, scene((0, 10, 20)), boxes, least_score=0.9)
-    assert np.abs(face.points - (FACES[0].points + (10, 20))).max() < NEAR
+    assert np.abs(face.points - points_of(0, 10, 20)).max() < NEAR
     # Where the network looked the second time: about what it found the first.
     assert np.abs(face.box - box_of(0, 10, 20)).max() < NEAR

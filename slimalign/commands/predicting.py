@@ -122,16 +122,17 @@ def _predict_many(bundle: Path, source: str, how: Pass, as_json: bool) -> None:
     from slimalign.predicting import predict_many
     from slimalign.runtimes.bundle import read_bundle
 
-    if how.places.whole_image:
-        remark(f"{source}: {WHOLE_IMAGE}")
-
-    def told(document: dict[str, Any]) -> None:
-        if as_json:
-            print_json(document, indent=None)
-
     figures = Figures()
     try:
         with shown_progress() as progress:
+
+            def told(document: dict[str, Any]) -> None:
+                # Only now: a source that cannot be opened is told in one line.
+                if how.places.whole_image and figures.images == 1:
+                    progress.console.print(f"{source}: {WHOLE_IMAGE}", markup=False, highlight=False)
+                if as_json:
+                    print_json(document, indent=None)
+
             predict_many(read_bundle(bundle), source, how, told, figures, progress)
     finally:
         # However it ended: what was done until then is kept.
