@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 import cv2
 
+SILENT = 0
+"""OpenCV's LOG_LEVEL_SILENT."""
+
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
@@ -16,9 +19,11 @@ def quiet_opencv() -> Iterator[None]:
     """
     # Read once, at FFmpeg's first use; -8 is its word for quiet.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 4 has both calls in its own name space, 5 in that of utils.
+    levels = getattr(cv2.utils, "logging", cv2)
+    before = levels.getLogLevel()
+    levels.setLogLevel(SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(before)
+        levels.setLogLevel(before)

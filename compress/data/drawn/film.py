@@ -91,7 +91,7 @@ def _posed(plan: FilmPlan, time_s: float) -> tuple[Head, Camera]:
         pitch=np.radians(2.0 + swing(8.0, 2.3)),
         roll=np.radians(-3.0 + swing(10.0, 3.7)),
         distance=10.0,
-        scale=side * (0.24 + swing(0.03, 4.3)),
-        shift=(side * (0.5 + swing(0.1, 1.9)), side * (0.5 + swing(0.05, 1.3))),
+        scale=side * (0.22 + swing(0.03, 4.3)),
+        shift=(side * (0.5 + swing(0.1, 1.9)), side * (0.45 + swing(0.05, 1.3))),
     )
     return head, camera
