@@ -69,8 +69,13 @@ class FacePlaces:
 
 
 def least_score_of(aligner: Aligner, places: FacePlaces) -> float:
-    """The least mean score of a face: what was asked for, or else the usual one."""
-    return USUAL_LEAST_SCORE if places.least_score is None else places.least_score
+    """The least mean score of a face: what was asked for, or else the usual one.
+
+    That is for scores that are probabilities; of peaks of heatmaps nothing is known, and none of them is too low.
+    """
+    if places.least_score is not None:
+        return places.least_score
+    return USUAL_LEAST_SCORE if aligner.manifest.decoder == "local-softmax" else -math.inf
 
 
 def faces_in_photo(

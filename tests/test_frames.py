@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from slimalign.compress.data.drawn.film import FilmPlan, drawn_film
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.film_writer import check_film_path, film_writer
-from slimalign.runtimes.frames import has_gstreamer, is_film, open_film
+from slimalign.runtimes.frames import Film, has_gstreamer, is_film, open_film
 from slimalign.runtimes.schemes import AFLW, W300
 
 FPS = 25.0
@@ -78,6 +79,18 @@ def test_films_that_cannot_be_opened_are_told_in_one_line(
             open_film(source)
         assert str(caught.value).startswith(f"{source}: {fault}")
     assert capfd.readouterr().err == ""
+
+
+def test_a_camera_that_is_gone_is_told_with_what_it_gave(tmp_path: Path) -> None:
+    # A file stands in for the camera: it, too, has no more frames at some time.
+    capture = cv2.VideoCapture(str(grey_film(tmp_path / "film.avi", [number / FPS for number in range(4)])))
+    times = []
+    with Film("camera:0", capture, live=True) as film, pytest.raises(UserError) as caught:
+        assert film.frames is None
+        times.extend(frame.time_s for frame in film)
+    assert str(caught.value) == "camera:0: gives no more frames after 4; see to its cable and power"
+    assert len(times) == 4
+    assert all(np.diff(times) > 0)
 
 
 def test_a_csi_camera_comes_through_gstreamer_or_says_which_opencv_has_it() -> None:

@@ -18,9 +18,11 @@ import pytest
 from command_line.place import ROOT, Command, Place
 
 from slimalign import api
+from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.drawn.film import FilmPlan, drawn_film
-from slimalign.face_finding import FacePlaces
+from slimalign.face_finding import USUAL_LEAST_SCORE, FacePlaces, least_score_of
 from slimalign.passes import Pass
+from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.film_writer import film_writer
 from slimalign.runtimes.frames import open_film
@@ -241,3 +243,16 @@ def test_the_verb_follow_is_that_of_the_command_line(slimalign: Command, place: 
     out = slimalign("predict", film, "--bundle", place.onnx, *ANY, "--json").out
     assert documents == [json.loads(line) for line in out.splitlines()[:-1]]
     assert (figures.images, figures.faces) == (FRAMES, FRAMES)
+
+
+def test_peaks_of_heatmaps_are_not_judged_by_the_bar_for_probabilities(place: Place, tmp_path: Path) -> None:
+    peaks = shutil.copytree(place.onnx, tmp_path / "peaks")
+    manifest = peaks / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"local-softmax"', '"local-mean"'))
+    found = []
+    for folder in (place.onnx, peaks):
+        with open_bundle(api.read_bundle(folder), threads=1) as session:
+            aligner = Aligner(session)
+            asked = [FacePlaces(), FacePlaces(least_score=0.25)]
+            found.append([least_score_of(aligner, places) for places in asked])
+    assert found == [[USUAL_LEAST_SCORE, 0.25], [-np.inf, 0.25]]
