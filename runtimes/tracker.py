@@ -24,8 +24,8 @@ SAME_FACE = 0.3
 STEADY = 0.95
 """Overlap with the landmarks' tight box from which a box is left where it is.
 
-On the drawn film (``python -m slimalign.benchmarks.drawn_video``) the jitter is 0.65 pixels with it and 1.5 without, and
-the error in movement 0.07 % of the inter-ocular distance higher; with 0.9 it is 1.2 % higher.
+On a drawn film as ``python -m slimalign.benchmarks.drawn_video`` draws them the jitter is 0.65 pixels with it and 1.5
+without, and the error in movement 0.07 % of the inter-ocular distance higher; with 0.9 it is 1.2 % higher.
 """
 
 
