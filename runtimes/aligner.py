@@ -12,6 +12,7 @@ from slimalign.runtimes.decode import decode
 from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
 from slimalign.runtimes.session import Float32, Session
+from slimalign.runtimes.stage_clock import StageClock
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -29,10 +30,14 @@ class Landmarks:
 
 
 class Aligner:
-    """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it."""
+    """Finds the landmarks of faces with the bundle that is open in ``session``; the caller closes it.
 
-    def __init__(self, session: Session):
+    ``clock`` counts the stages ``crop``, ``network`` and ``decode``.
+    """
+
+    def __init__(self, session: Session, clock: StageClock | None = None):
         self.session = session
+        self._clock = clock or StageClock()
         self.manifest = session.manifest
         self.rule: CropRule = session.manifest.crop_rule
         self.landmarks: int = session.manifest.landmark_scheme.count
@@ -51,7 +56,9 @@ class Aligner:
         for box in boxes:
             check_box(box, image.shape[1], image.shape[0])
         matrices = [self.rule.matrix(box) for box in boxes]
-        found = self.align_crops(self._stack([self.rule.crop(image, box) for box in boxes]))
+        with self._clock.stage("crop"):
+            crops = self._stack([self.rule.crop(image, box) for box in boxes])
+        found = self.align_crops(crops)
         points = np.empty_like(found.points)
         for face, matrix in enumerate(matrices):
             points[face] = transform_points(found.points[face], invert(matrix))
@@ -73,7 +80,13 @@ class Aligner:
         missing = (self.manifest.batch or faces) - faces
         if missing:
             crops = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), dtype=np.uint8)])
-        raw = self.session.run(network_inputs(crops, self.manifest))
+        with self._clock.stage("network"):
+            raw = self.session.run(network_inputs(crops, self.manifest))
+        with self._clock.stage("decode"):
+            return self._read(raw, faces)
+
+    def _read(self, raw: Float32, faces: int) -> Landmarks:
+        """The landmarks of the first ``faces`` crops in what the network gave."""
         if self.manifest.output == "points":
             return self._decoded(raw[:faces])
         heatmaps = heatmaps_nchw(raw, self.manifest)[:faces]
