@@ -3,7 +3,7 @@
 import ctypes
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -58,9 +59,10 @@ class LiteRtSession:
         self.threads = thread_count(threads)
         self.runtime = "litert" if backend.delegate == "xnnpack" else f"litert-{_told(backend.delegate)}"
         self._path = bundle.model_path
-        package = _package(bundle)
+        mend = "export it again or update LiteRT"
+        self._interpreter = open_interpreter(self._path, self.threads, mend, backend.delegate)
+        package = _package(self._path)
         self.version = f"{package} {importlib.import_module(package).__version__}"
-        self._interpreter = _open(bundle, package, self.threads, backend.delegate)
         self._input = _only(bundle, "inputs", self._interpreter.get_input_details())
         self._outputs = _outputs(bundle, self._interpreter.get_output_details())
         self._shape: "Optional[tuple[int, ...]]" = None  # what the tensors are planned for
@@ -126,23 +128,26 @@ class LiteRtSession:
         del self._interpreter
 
 
-def _package(bundle: "Bundle") -> str:
-    found = [name for name in PACKAGES if importlib.util.find_spec(name) is not None]
-    if not found:
-        raise UserError(f"{bundle.model_path}: LiteRT is not installed; run pip install 'slimalign[litert]'")
-    return found[0]
+def open_interpreter(path: "Union[Path, str]", threads: int, mend: str, delegate: str = "xnnpack") -> Any:
+    """LiteRT's interpreter of the file ``path``, of the first of ``PACKAGES`` that is installed.
 
-
-def _open(bundle: "Bundle", package: str, threads: int, delegate: str) -> Any:
+    Raises UserError where none is, where the delegate cannot be loaded, or where it cannot open the file: then ``mend``
+    is the way out.
+    """
+    package = _package(path)
     library = importlib.import_module(f"{package}.interpreter")
     options = _delegate_options(library, delegate)
     try:
-        return library.Interpreter(model_path=str(bundle.model_path), num_threads=threads, **options)
+        return library.Interpreter(model_path=str(path), num_threads=threads, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{bundle.model_path}: {package} cannot open it ({str(error).splitlines()[0]});"
-            " export it again or update LiteRT"
-        ) from error
+        raise UserError(f"{path}: {package} cannot open it ({str(error).splitlines()[0]}); {mend}") from error
+
+
+def _package(path: "Union[Path, str]") -> str:
+    found = [name for name in PACKAGES if importlib.util.find_spec(name) is not None]
+    if not found:
+        raise UserError(f"{path}: LiteRT is not installed; run pip install 'slimalign[litert]'")
+    return found[0]
 
 
 def _delegate_options(library: Any, delegate: str) -> Dict[str, Any]:

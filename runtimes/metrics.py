@@ -69,3 +69,19 @@ def ced_points(nmes: Floats, threshold: float = FAILURE_THRESHOLD, steps: int = 
     errors = np.linspace(0.0, threshold, steps)
     shares = 100.0 * np.searchsorted(np.sort(nmes), errors, side="right") / len(nmes)
     return errors, shares
+
+
+JITTER_PERCENT = 95.0
+"""The percentile of the movements that is called the jitter."""
+
+
+def jitter(points: Floats) -> float:
+    """How restless a still face's points are: the 95th percentile of their movements from one frame to the next.
+
+    ``points`` (T, K, 2) are those of T frames in which the face does not move; the answer is in their unit.
+    Raises UserError for less than two frames.
+    """
+    if len(points) < 2:
+        raise UserError(f"jitter over {len(points)} frames; at least 2 are needed")
+    movements = np.linalg.norm(np.diff(points, axis=0), axis=2)
+    return float(np.percentile(movements, JITTER_PERCENT))

@@ -16,7 +16,7 @@ rich's; without one nothing is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
     from slimalign.measuring import Profile
+    from slimalign.passes import Figures, Pass
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
 
@@ -45,6 +46,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "follow",
     "lint",
     "predict",
     "profile",
@@ -249,15 +251,43 @@ def predict(
     photo: str | Path,
     boxes: Sequence[Sequence[float]] = (),
     out: str | Path | None = None,
+    *,
+    detector: str | Path | None = None,
+    least_score: float | None = None,
 ) -> list[dict[str, Any]]:
     """One entry a face: ``box``, ``points`` (K, 2) and ``scores`` (K,) in pixels of the photo.
 
-    ``boxes`` are x0, y0, x1, y1; without them the whole photo is taken as one face. With ``out`` the photo is
+    ``boxes`` are x0, y0, x1, y1; else those of the face ``detector`` in a model file, whose finds are faces where their
+    points' mean score is ``least_score``; without both the whole photo is taken as one face. With ``out`` the photo is
     written there with the landmarks drawn.
     """
+    from slimalign.face_finding import FacePlaces
     from slimalign.predicting import predict_photo
 
-    return predict_photo(_bundle(bundle), Path(photo), boxes, _path(out))
+    places = FacePlaces(boxes, _path(detector), least_score)
+    return predict_photo(_bundle(bundle), Path(photo), places, _path(out))
+
+
+def follow(
+    bundle: str | Path | Bundle,
+    source: str | Path,
+    told: Callable[[dict[str, Any]], None],
+    how: Pass | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Figures:
+    """Landmarks in every image of ``source``: a video file, a folder of photos, ``camera:0``, ``camera:csi``.
+
+    ``told`` gets a document an image: ``image`` or ``frame`` and ``time_s``, and ``faces`` as those of ``predict``, in
+    videos smoothed and with their number, ``face``. ``how``, a ``slimalign.passes.Pass``, says where faces are looked
+    for and what is written. The answer counts images and faces and where the time went.
+    """
+    from slimalign.passes import Figures, Pass
+    from slimalign.predicting import predict_many
+
+    figures = Figures()
+    predict_many(_bundle(bundle), str(source), how or Pass(), told, figures, progress or _silent())
+    return figures
 
 
 def profile(network: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from slimalign.benchmarks.opening import open_bundle
-from slimalign.runtimes.aligner import Aligner, Landmarks
+from slimalign.face_finding import FacePlaces, drawn_faces, faces_in_photo
+from slimalign.folder_of_photos import predict_folder
+from slimalign.following import follow_film
+from slimalign.passes import Figures, Pass, Told, face_document
+from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.drawing import check_image_path, draw_box, draw_landmarks, write_image
+from slimalign.runtimes.drawing import check_image_path, write_image
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.frames import is_film
 from slimalign.runtimes.images import load_image
+from slimalign.runtimes.stage_clock import StageClock
+from slimalign.runtimes.tracker import SeenFace
 
 Floats = NDArray[np.floating]
 
@@ -24,30 +32,43 @@ BOXES_FORM = '{"path": [[x0, y0, x1, y1], ...]}'
 
 
 def predict_photo(
-    bundle: Bundle, image_path: Path, boxes: Sequence[Sequence[float]] = (), out: Path | None = None
+    bundle: Bundle, image_path: Path, places: FacePlaces, out: Path | None = None
 ) -> list[dict[str, Any]]:
-    """One entry a face: ``box``, ``points`` (K, 2) and ``scores`` (K,) in pixels of the photo.
+    """One entry a face: ``box``, ``points`` (K, 2) and ``scores`` (K,) in pixels of the upright photo.
 
-    ``boxes`` are x0, y0, x1, y1 of each face, in pixels of the upright photo. Without them the whole image is
-    taken as one face, as a crop from a detector would be. With ``out`` the photo is written there with boxes
-    and landmarks drawn; raises UserError before the network is run where that cannot be.
+    Without boxes and detector in ``places`` the whole image is taken as one face, as a crop from a detector would be.
+    With ``out`` the photo is written there with boxes and landmarks drawn; raises UserError before the network is run
+    where that cannot be, and where the detector finds no face.
     """
     if out is not None:
         check_image_path(out)
         if out.resolve() == image_path.resolve():
             raise UserError(f"--out {out}: is the photo itself; give another name for the drawing")
     image = load_image(str(image_path), upright=True)
-    height, width = image.shape[:2]
-    corners = np.array(list(boxes) or [[-0.5, -0.5, width - 0.5, height - 0.5]], dtype=np.float64)
+    find = places.finder()
     with open_bundle(bundle, threads=None) as session:
         aligner = Aligner(session)
-        found = aligner.align(image, corners)
+        faces = faces_in_photo(aligner, image, places, find, StageClock())
+    if not faces:
+        raise UserError(f"{image_path}: no face found; give its --box, or another --detector")
     if out is not None:
-        drawn = image
-        for box, points in zip(corners, found.points, strict=True):
-            drawn = draw_landmarks(draw_box(drawn, box), points, aligner.manifest.landmark_scheme)
-        write_image(out, drawn)
-    return faces_document(corners, found)
+        write_image(out, drawn_faces(image, faces, aligner.manifest.landmark_scheme))
+    return [face_document(face, face.points) for face in faces]
+
+
+def predict_many(
+    bundle: Bundle, source: str, how: Pass, told: Told, figures: Figures, progress: Progress
+) -> None:
+    """Landmarks in every image of ``source``, a folder or what ``is_film`` says is one; see their two functions."""
+    if is_film(source):
+        follow_film(bundle, source, how, told, figures, progress)
+    else:
+        predict_folder(bundle, Path(source), how, told, figures, progress)
+
+
+def is_photo(source: str) -> bool:
+    """Whether ``source`` is taken for one photo: neither a video, a camera nor a folder."""
+    return not is_film(source) and not Path(source).is_dir()
 
 
 def predict_boxes_file(bundle: Bundle, boxes_path: Path) -> Iterator[dict[str, Any]]:
@@ -56,23 +77,19 @@ def predict_boxes_file(bundle: Bundle, boxes_path: Path) -> Iterator[dict[str, A
     with open_bundle(bundle, threads=None) as session:
         aligner = Aligner(session)
         for name, corners in wanted.items():
-            yield {"image": name, "faces": faces_document(corners, _aligned(aligner, name, corners))}
+            yield {
+                "image": name,
+                "faces": [face_document(face, face.points) for face in _seen(aligner, name, corners)],
+            }
 
 
-def _aligned(aligner: Aligner, name: str, corners: Floats) -> Landmarks:
+def _seen(aligner: Aligner, name: str, corners: Floats) -> list[SeenFace]:
     image = load_image(name, upright=True)
     try:
-        return aligner.align(image, corners)
+        found = aligner.align(image, corners)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-
-
-def faces_document(boxes: Floats, found: Landmarks) -> list[dict[str, Any]]:
-    """Faces as JSON: boxes and points in pixels of the image, the centre of the first pixel at (0, 0)."""
-    return [
-        {"box": box.tolist(), "points": points.tolist(), "scores": scores.tolist()}
-        for box, points, scores in zip(boxes, found.points, found.scores, strict=True)
-    ]
+    return [SeenFace(*parts) for parts in zip(corners, found.points, found.scores, strict=True)]
 
 
 def parse_box(text: str) -> list[float]:

@@ -3,45 +3,107 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from slimalign.commands.options import JsonOption
 from slimalign.runtimes.errors import UserError
-from slimalign.showing import print_json, remark, say
+from slimalign.showing import print_json, remark, say, shown_progress
+
+if TYPE_CHECKING:
+    from slimalign.face_finding import FacePlaces
+    from slimalign.passes import Pass
+
+WHOLE_IMAGE = "no --box given, the whole image is taken as one face"
 
 
 def predict(
     bundle: Annotated[Path, typer.Option(help="Folder or zip of a bundle.")],
-    image: Annotated[Optional[Path], typer.Argument(help="A photo.")] = None,
+    source: Annotated[
+        Optional[str],
+        typer.Argument(
+            help="A photo, a folder of photos, a video, camera:0, camera:csi (a Jetson's) or gstreamer:PIPELINE."
+        ),
+    ] = None,
     box: Annotated[Optional[list[str]], typer.Option(help="x0,y0,x1,y1 of a face; may be repeated.")] = None,
     boxes: Annotated[
         Optional[Path], typer.Option(help='JSON {"path": [[x0, y0, x1, y1], ...]} for many images.')
     ] = None,
-    out: Annotated[
-        Optional[Path], typer.Option(help="Write the photo with the landmarks drawn here.")
+    detector: Annotated[
+        Optional[Path],
+        typer.Option(help="Model file that finds the faces: BlazeFace short range (.tflite), YuNet (.onnx)."),
     ] = None,
-    as_json: JsonOption = False,
+    least_score: Annotated[
+        Optional[float],
+        typer.Option(help="Mean score of the points below which a find is no face, or a face is lost."),
+    ] = None,
+    find_every: Annotated[
+        int, typer.Option(help="In videos: frames after which --detector looks for new faces.")
+    ] = 30,
+    smoothing: Annotated[
+        bool, typer.Option("--smoothing/--no-smoothing", help="In videos: One-Euro smoothing.")
+    ] = True,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Write the photo or the video drawn here, or a folder's photos.")
+    ] = None,
+    points: Annotated[
+        Optional[Path], typer.Option(help="Write the landmarks here as they come: .csv or .jsonl.")
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON and nothing else; of many images a document a line."),
+    ] = False,
 ) -> None:
-    """Landmarks of the faces in a photo, in its pixels; without --box the whole image is taken as one face.
+    """Landmarks of faces, in pixels of the image, the centre of the first pixel at 0,0.
+
+    Without --box and --detector the whole image is taken as one face; in a video that is the first frame, and the face
+    is looked for where its landmarks were last. There the points are smoothed, and --json and --points hold them so.
+
+    Many images with --json: {"image" or "frame" and "time_s", "faces"} each, and at the end {"figures"}. CSV has a row
+    a face: image, frame, time_s (seconds), face (its number), box_x0 ... box_y1, then x0, y0, score0, x1 ...
 
     Example: `slimalign predict photo.jpg --bundle slimalign-demo/bundles/distilled-onnx --box 80,60,280,260 --json`
+
+    A video: `slimalign predict film.mp4 --bundle BUNDLE --detector face_detection_short_range.tflite --out drawn.mp4`
     """
     if boxes is not None:
-        if image is not None or box or out is not None:
-            raise UserError("--boxes FILE.json names photos and boxes: leave out the photo, --box and --out")
-        _predict_many(bundle, boxes)
+        if source is not None or box or detector is not None or out is not None or points is not None:
+            raise UserError(
+                "--boxes FILE.json names photos and boxes: leave out the photo, --box, --detector, --points and --out"
+            )
+        _predict_boxes(bundle, boxes)
         return
-    if image is None:
-        raise UserError("give a photo, or --boxes FILE.json for many")
-    from slimalign import api
-    from slimalign.predicting import parse_box
+    if source is None:
+        raise UserError("give a photo, or --boxes FILE.json for many, or a folder, a video, camera:0")
+    from slimalign.face_finding import FacePlaces
+    from slimalign.predicting import is_photo, parse_box
 
-    corners = [parse_box(text) for text in box or ()]
-    found = api.predict(bundle, image, corners, out)
-    if not corners:
-        remark(f"{image}: no --box given, the whole image is taken as one face")
+    places = FacePlaces([parse_box(text) for text in box or ()], detector, least_score)
+    if is_photo(source):
+        _predict_photo(bundle, Path(source), places, out, points, as_json)
+        return
+    from slimalign.passes import Pass
+    from slimalign.runtimes.smoothing import Smoothing
+
+    how = Pass(places, out, points, Smoothing() if smoothing else None, find_every)
+    _predict_many(bundle, source, how, as_json)
+
+
+def _predict_photo(
+    bundle: Path, photo: Path, places: FacePlaces, out: Path | None, points: Path | None, as_json: bool
+) -> None:
+    from slimalign.predicting import predict_photo
+    from slimalign.records import PointsFile, check_points_path
+    from slimalign.runtimes.bundle import read_bundle
+
+    if points is not None:
+        check_points_path(points)
+    found = predict_photo(read_bundle(bundle), photo, places, out)
+    if places.whole_image:
+        remark(f"{photo}: {WHOLE_IMAGE}")
+    if points is not None:
+        with PointsFile(points, len(found[0]["points"])) as file:
+            file.add({"image": str(photo), "faces": found})
     if as_json:
         print_json({"faces": found})
         return
@@ -55,7 +117,43 @@ def predict(
         say(f"The picture is {out}; --json prints the points")
 
 
-def _predict_many(bundle: Path, boxes: Path) -> None:
+def _predict_many(bundle: Path, source: str, how: Pass, as_json: bool) -> None:
+    from slimalign.passes import Figures
+    from slimalign.predicting import predict_many
+    from slimalign.runtimes.bundle import read_bundle
+
+    figures = Figures()
+    try:
+        with shown_progress() as progress:
+
+            def told(document: dict[str, Any]) -> None:
+                # Only now: a source that cannot be opened is told in one line.
+                if how.places.whole_image and figures.images == 1:
+                    progress.console.print(f"{source}: {WHOLE_IMAGE}", markup=False, highlight=False)
+                if as_json:
+                    print_json(document, indent=None)
+
+            predict_many(read_bundle(bundle), source, how, told, figures, progress)
+    finally:
+        # However it ended: what was done until then is kept.
+        if figures.images > 0:
+            _show_figures(figures.to_dict(), how, as_json)
+
+
+def _show_figures(figures: dict[str, Any], how: Pass, as_json: bool) -> None:
+    from slimalign.passes import figures_lines
+
+    if as_json:
+        print_json({"figures": figures}, indent=None)
+        return
+    for line in figures_lines(figures):
+        say(line)
+    for what, path in (("drawn", how.out), ("points", how.points)):
+        if path is not None:
+            say(f"{what}: {path}")
+
+
+def _predict_boxes(bundle: Path, boxes: Path) -> None:
     from slimalign.predicting import predict_boxes_file
     from slimalign.runtimes.bundle import read_bundle
 
