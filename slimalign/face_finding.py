@@ -69,12 +69,13 @@ class FacePlaces:
 
 
 def least_score_of(aligner: Aligner, places: FacePlaces) -> float:
-    """The least mean score of a face: what was asked for, or else the usual one.
+    """The least mean score of a face: what was asked for, what the bundle was measured to need, or else the usual one.
 
     That is for scores that are probabilities; of peaks of heatmaps nothing is known, and none of them is too low.
     """
-    if places.least_score is not None:
-        return places.least_score
+    for least in (places.least_score, aligner.manifest.score_threshold):
+        if least is not None:
+            return least
     return USUAL_LEAST_SCORE if aligner.manifest.decoder == "local-softmax" else -math.inf
 
 
