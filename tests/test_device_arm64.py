@@ -16,6 +16,7 @@ from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.sample import cut_crops
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.runtimes.aligner import Aligner
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.session import DEFAULT_BACKEND
 from slimalign.runtimes.timing import Protocol
@@ -41,13 +42,20 @@ def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
         yield Device(shell, str(python))
 
 
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    folder, bench = tmp_path_factory.mktemp("bundles"), dot_bench(FACES, FACES[:20])
+    forms = ("litert", "onnx", "litert-int8", "onnx-int8")
+    return {form: write_bundle(folder / form, bench, form) for form in forms}
+
+
 @pytest.mark.parametrize(
     ("form", "most"), [("litert", 0.05), ("onnx", 0.05), ("litert-int8", 0.25), ("onnx-int8", 0.25)]
 )
 def test_arm_finds_the_landmarks_that_this_machine_finds(
-    arm: Device, tmp_path: Path, form: str, most: float
+    arm: Device, bundles: dict[str, Bundle], form: str, most: float
 ) -> None:
-    bundle = write_bundle(tmp_path / "dots", dot_bench(FACES, FACES[:20]), form)
+    bundle = bundles[form]
     with open_bundle(bundle, threads=1) as session:
         here = Aligner(session).align_crops(CROPS)
     there = DeviceAligner(arm, bundle, 1, DEFAULT_BACKEND)
@@ -57,9 +65,8 @@ def test_arm_finds_the_landmarks_that_this_machine_finds(
     assert np.abs(found.scores - here.scores).max() < 0.05
 
 
-def test_latency_on_arm_names_the_machine(arm: Device, tmp_path: Path) -> None:
+def test_latency_on_arm_names_the_machine(arm: Device, bundles: dict[str, Bundle]) -> None:
     """By qemu: what it takes says nothing of a real one."""
-    bundle = write_bundle(tmp_path / "dots", dot_bench(FACES, FACES[:20]), "litert")
-    (record,) = sweep_on(arm, [bundle], (1,), (1,), lambda rule: CROPS, SHORT)
+    (record,) = sweep_on(arm, [bundles["litert"]], (1,), (1,), lambda rule: CROPS, SHORT)
     assert (record.runtime, record.target) == ("litert", arm.address)
     assert len(record.samples_ms) == 2
