@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
     from slimalign.measuring import Profile
+    from slimalign.parity_there import Parity
     from slimalign.passes import Figures, Pass
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
@@ -48,6 +49,7 @@ __all__ = [
     "export",
     "follow",
     "lint",
+    "parity",
     "predict",
     "profile",
     "read_bundle",
@@ -204,6 +206,36 @@ def evaluate(
     )
 
 
+def parity(
+    bundle: str | Path | Bundle,
+    target: str,
+    *,
+    data: str | Path | None = None,
+    split: str = "val",
+    data_format: str = "300w",
+    skip_bad: bool = False,
+    faces: int = 32,
+    python: str | None = None,
+    benchmark_model: str | Path | None = None,
+    backend: Backend = DEFAULT_BACKEND,
+    progress: Progress | None = None,
+) -> Parity:
+    """How far the landmarks that a device finds lie from those that this machine finds with the same file.
+
+    On the first ``faces`` of ``data``, or else on drawn ones; the other entries are those of ``bench``.
+    """
+    from slimalign.faces import read_split
+    from slimalign.parity_there import parity_of
+    from slimalign.places import Where, finding_at
+
+    opened, bar = _bundle(bundle), progress or _silent()
+    finding = finding_at(Where(target, python, _path(benchmark_model), backend))
+    samples = None
+    if data is not None:
+        samples = read_split(data_format, opened.manifest.landmark_scheme, Path(data), split, skip_bad, bar)
+    return parity_of(opened, target, finding, samples, faces, bar)
+
+
 def bench(
     bundles: Sequence[str | Path | Bundle],
     batches: Sequence[int] = (1, 2, 4, 8),
@@ -254,6 +286,7 @@ def predict(
     *,
     detector: str | Path | None = None,
     least_score: float | None = None,
+    backend: Backend = DEFAULT_BACKEND,
 ) -> list[dict[str, Any]]:
     """One entry a face: ``box``, ``points`` (K, 2) and ``scores`` (K,) in pixels of the photo.
 
@@ -265,7 +298,7 @@ def predict(
     from slimalign.predicting import predict_photo
 
     places = FacePlaces(boxes, _path(detector), least_score)
-    return predict_photo(_bundle(bundle), Path(photo), places, _path(out))
+    return predict_photo(_bundle(bundle), Path(photo), places, _path(out), backend)
 
 
 def follow(

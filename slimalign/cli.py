@@ -13,7 +13,7 @@ import typer
 from slimalign.commands.checking import doctor, lint, targets
 from slimalign.commands.choosing import pick, report
 from slimalign.commands.making import demo, export, run, slim
-from slimalign.commands.measuring import bench, evaluate, profile
+from slimalign.commands.measuring import bench, evaluate, parity, profile
 from slimalign.commands.predicting import predict
 from slimalign.extras import missing_extra
 from slimalign.runtimes.errors import UserError
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "slim": slim,
     "export": export,
     "eval": evaluate,
+    "parity": parity,
     "bench": bench,
     "pick": pick,
     "report": report,

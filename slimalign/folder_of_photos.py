@@ -45,7 +45,7 @@ def predict_folder(
     find = how.places.finder()
     bad: list[str] = []
     task = progress.add_task(f"going through {folder}", total=len(photos))
-    with open_bundle(bundle, threads=None) as session, ExitStack() as files:
+    with open_bundle(bundle, None, how.backend) as session, ExitStack() as files:
         aligner = Aligner(session, figures.clock)
         points = None
         if how.points is not None:

@@ -40,7 +40,7 @@ def follow_film(
     if how.points is not None:
         check_points_path(how.points)
     find = how.places.finder()
-    with open_film(source) as film, open_bundle(bundle, threads=None) as session:
+    with open_film(source) as film, open_bundle(bundle, None, how.backend) as session:
         aligner = Aligner(session, figures.clock)
         # Boxes that are given do not change: they are looked at again only where a face is lost.
         every = 0 if how.places.detector is None else how.find_every

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slimalign.face_finding import FacePlaces
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.smoothing import Smoothing
 from slimalign.runtimes.stage_clock import StageClock
 from slimalign.runtimes.tracker import SeenFace
@@ -31,8 +32,8 @@ class Pass:
     """Where faces are looked for, and what is written: ``out`` is the drawn video or a folder for the drawn photos,
     ``points`` a CSV or JSON lines.
 
-    In videos ``smoothing`` None leaves the points as they are, and ``find_every`` is after how many frames the detector
-    is asked again, 0 for only where a face is lost.
+    ``backend`` says what of the bundle's runtime computes. In videos ``smoothing`` None leaves the points as they are,
+    and ``find_every`` is after how many frames the detector is asked again, 0 for only where a face is lost.
     """
 
     places: FacePlaces = field(default_factory=FacePlaces)
@@ -40,6 +41,7 @@ class Pass:
     points: Path | None = None
     smoothing: Smoothing | None = field(default_factory=Smoothing)
     find_every: int = FIND_EVERY
+    backend: Backend = DEFAULT_BACKEND
 
     def __post_init__(self) -> None:
         if self.find_every < 0:

@@ -23,6 +23,7 @@ from slimalign.runtimes.drawing import check_image_path, write_image
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.frames import is_film
 from slimalign.runtimes.images import load_image
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.stage_clock import StageClock
 from slimalign.runtimes.tracker import SeenFace
 
@@ -32,7 +33,11 @@ BOXES_FORM = '{"path": [[x0, y0, x1, y1], ...]}'
 
 
 def predict_photo(
-    bundle: Bundle, image_path: Path, places: FacePlaces, out: Path | None = None
+    bundle: Bundle,
+    image_path: Path,
+    places: FacePlaces,
+    out: Path | None = None,
+    backend: Backend = DEFAULT_BACKEND,
 ) -> list[dict[str, Any]]:
     """One entry a face: ``box``, ``points`` (K, 2) and ``scores`` (K,) in pixels of the upright photo.
 
@@ -46,7 +51,7 @@ def predict_photo(
             raise UserError(f"--out {out}: is the photo itself; give another name for the drawing")
     image = load_image(str(image_path), upright=True)
     find = places.finder()
-    with open_bundle(bundle, threads=None) as session:
+    with open_bundle(bundle, None, backend) as session:
         aligner = Aligner(session)
         faces = faces_in_photo(aligner, image, places, find, StageClock())
     if not faces:
@@ -71,10 +76,12 @@ def is_photo(source: str) -> bool:
     return not is_film(source) and not Path(source).is_dir()
 
 
-def predict_boxes_file(bundle: Bundle, boxes_path: Path) -> Iterator[dict[str, Any]]:
+def predict_boxes_file(
+    bundle: Bundle, boxes_path: Path, backend: Backend = DEFAULT_BACKEND
+) -> Iterator[dict[str, Any]]:
     """For each image of a JSON file {"path": [[x0, y0, x1, y1], ...]}: its path and its faces."""
     wanted = _read_boxes(boxes_path)
-    with open_bundle(bundle, threads=None) as session:
+    with open_bundle(bundle, None, backend) as session:
         aligner = Aligner(session)
         for name, corners in wanted.items():
             yield {

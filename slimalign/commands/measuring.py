@@ -1,4 +1,4 @@
-"""Commands that measure: profile, eval, bench."""
+"""Commands that measure: profile, eval, parity, bench."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from slimalign.commands.options import (
     ResultsOption,
     SkipBadOption,
 )
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.showing import accuracy_lines, print_json, say, shown_progress
 from slimalign.targets.address import LOCAL
@@ -122,6 +122,54 @@ def evaluate(
         return
     for line in accuracy_lines(found):
         say(line)
+
+
+def parity(
+    bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle.")],
+    target: Annotated[
+        str, typer.Option(help="ssh://user@host, adb:SERIAL, or a device profile with an address.")
+    ],
+    data: DataOption = None,
+    split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
+    data_format: FormatOption = "300w",
+    skip_bad: SkipBadOption = False,
+    faces: Annotated[int, typer.Option(help="The first so many faces.")] = 32,
+    python: PythonOption = None,
+    benchmark_model: BenchmarkModelOption = None,
+    provider: ProviderOption = DEFAULT_BACKEND.provider,
+    delegate: DelegateOption = DEFAULT_BACKEND.delegate,
+    cuda_graph: CudaGraphOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether a device finds the landmarks that this machine finds with the same file; exit status 1 if it does not.
+
+    They may lie 0.05 pixels of the crop apart, and 0.25 for files of fewer bits than float32. Without --data the faces
+    are drawn.
+
+    Example: `slimalign parity slimalign-demo/bundles/distilled-litert --target ssh://pi@raspberrypi`
+    """
+    from slimalign import api
+
+    with shown_progress() as progress:
+        found = api.parity(
+            bundle,
+            target,
+            data=data,
+            split=split,
+            data_format=data_format,
+            skip_bad=skip_bad,
+            faces=faces,
+            python=python,
+            benchmark_model=benchmark_model,
+            backend=Backend(provider, delegate, cuda_graph),
+            progress=progress,
+        )
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        say(found.told)
+    if not found.holds:
+        raise typer.Exit(CheckError.status)
 
 
 def bench(

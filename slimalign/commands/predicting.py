@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from slimalign.commands.options import CudaGraphOption, DelegateOption, ProviderOption
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.showing import print_json, remark, say, shown_progress
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ def predict(
     points: Annotated[
         Optional[Path], typer.Option(help="Write the landmarks here as they come: .csv or .jsonl.")
     ] = None,
+    provider: ProviderOption = DEFAULT_BACKEND.provider,
+    delegate: DelegateOption = DEFAULT_BACKEND.delegate,
+    cuda_graph: CudaGraphOption = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print JSON and nothing else; of many images a document a line."),
@@ -66,12 +71,13 @@ def predict(
 
     A video: `slimalign predict film.mp4 --bundle BUNDLE --detector face_detection_short_range.tflite --out drawn.mp4`
     """
+    backend = Backend(provider, delegate, cuda_graph)
     if boxes is not None:
         if source is not None or box or detector is not None or out is not None or points is not None:
             raise UserError(
                 "--boxes FILE.json names photos and boxes: leave out the photo, --box, --detector, --points and --out"
             )
-        _predict_boxes(bundle, boxes)
+        _predict_boxes(bundle, boxes, backend)
         return
     if source is None:
         raise UserError("give a photo, or --boxes FILE.json for many, or a folder, a video, camera:0")
@@ -80,17 +86,23 @@ def predict(
 
     places = FacePlaces([parse_box(text) for text in box or ()], detector, least_score)
     if is_photo(source):
-        _predict_photo(bundle, Path(source), places, out, points, as_json)
+        _predict_photo(bundle, Path(source), places, out, points, backend, as_json)
         return
     from slimalign.passes import Pass
     from slimalign.runtimes.smoothing import Smoothing
 
-    how = Pass(places, out, points, Smoothing() if smoothing else None, find_every)
+    how = Pass(places, out, points, Smoothing() if smoothing else None, find_every, backend)
     _predict_many(bundle, source, how, as_json)
 
 
 def _predict_photo(
-    bundle: Path, photo: Path, places: FacePlaces, out: Path | None, points: Path | None, as_json: bool
+    bundle: Path,
+    photo: Path,
+    places: FacePlaces,
+    out: Path | None,
+    points: Path | None,
+    backend: Backend,
+    as_json: bool,
 ) -> None:
     from slimalign.predicting import predict_photo
     from slimalign.records import PointsFile, check_points_path
@@ -98,7 +110,7 @@ def _predict_photo(
 
     if points is not None:
         check_points_path(points)
-    found = predict_photo(read_bundle(bundle), photo, places, out)
+    found = predict_photo(read_bundle(bundle), photo, places, out, backend)
     if places.whole_image:
         remark(f"{photo}: {WHOLE_IMAGE}")
     if points is not None:
@@ -153,9 +165,9 @@ def _show_figures(figures: dict[str, Any], how: Pass, as_json: bool) -> None:
             say(f"{what}: {path}")
 
 
-def _predict_boxes(bundle: Path, boxes: Path) -> None:
+def _predict_boxes(bundle: Path, boxes: Path, backend: Backend) -> None:
     from slimalign.predicting import predict_boxes_file
     from slimalign.runtimes.bundle import read_bundle
 
-    for document in predict_boxes_file(read_bundle(bundle), boxes):
+    for document in predict_boxes_file(read_bundle(bundle), boxes, backend):
         print_json(document, indent=None)

@@ -1,0 +1,95 @@
+"""Whether a device finds the landmarks that this machine finds with the same file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from slimalign.benchmarks.accuracy import Finder
+from slimalign.compress.data.drawn import drawn_samples
+from slimalign.compress.data.sample import Sample, cut_crops
+from slimalign.places import THIS_MACHINE, Finding
+from slimalign.runtimes.aligner import Landmarks
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.errors import UserError
+
+MOST_PIXELS, MOST_PIXELS_OF_FEW_BITS = 0.05, 0.25
+"""How far apart points may lie, in pixels of the crop: with int8, a step of the heatmaps moves a point."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far points there lie from points here, in pixels of the crop: all, 95 of 100, and on average."""
+
+    bundle: str
+    target: str
+    runtime: str
+    faces: int
+    largest_px: float
+    p95_px: float
+    mean_px: float
+    allowed_px: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether no point lies further than is allowed."""
+        return self.largest_px <= self.allowed_px
+
+    @property
+    def told(self) -> str:
+        """A line to read."""
+        verdict = "the same" if self.holds else "NOT the same"
+        return (
+            f"{self.bundle} in {self.runtime}: {verdict} landmarks at {self.target} as here on {self.faces} faces; points"
+            f" lie at most {self.largest_px:.4f} px apart (p95 {self.p95_px:.4f}, allowed {self.allowed_px:g})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``parity --json`` prints."""
+        return {**asdict(self), "holds": self.holds}
+
+
+def parity_of(
+    bundle: Bundle,
+    target: str,
+    there: Finding,
+    samples: Sequence[Sample] | None,
+    faces: int,
+    progress: Progress,
+) -> Parity:
+    """Compare on the first ``faces`` of ``samples``, or of drawn ones where there are none."""
+    if faces < 1:
+        raise UserError(f"--faces {faces}: give a number from 1")
+    chosen = (samples or drawn_samples(faces, bundle.manifest.landmark_scheme, seed=0))[:faces]
+    with THIS_MACHINE.finding(bundle) as finder:
+        here = _found(finder, chosen, "here", progress)
+    with there(bundle) as finder:
+        found = _found(finder, chosen, f"at {target}", progress)
+    apart = np.linalg.norm(found.points - here.points, axis=2)
+    exact = bundle.manifest.precision == "fp32"
+    return Parity(
+        bundle=bundle.manifest.name,
+        target=target,
+        runtime=finder.runtime,
+        faces=len(chosen),
+        largest_px=float(apart.max()),
+        p95_px=float(np.percentile(apart, 95)),
+        mean_px=float(apart.mean()),
+        allowed_px=MOST_PIXELS if exact else MOST_PIXELS_OF_FEW_BITS,
+    )
+
+
+def _found(finder: Finder, samples: Sequence[Sample], where: str, progress: Progress) -> Landmarks:
+    step = finder.faces_at_once
+    task = progress.add_task(f"finding landmarks {where}", total=len(samples))
+    parts = []
+    for start in range(0, len(samples), step):
+        chunk = samples[start : start + step]
+        parts.append(finder.align_crops(cut_crops(chunk, finder.rule)))
+        progress.update(task, advance=len(chunk))
+    progress.remove_task(task)
+    return Landmarks(np.concatenate([p.points for p in parts]), np.concatenate([p.scores for p in parts]))
