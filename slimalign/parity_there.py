@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import Finder
+from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import Sample, cut_crops
-from slimalign.places import THIS_MACHINE, Finding
-from slimalign.runtimes.aligner import Landmarks
+from slimalign.places import Finding
+from slimalign.runtimes.aligner import Aligner, Landmarks
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 
 MOST_PIXELS, MOST_PIXELS_OF_FEW_BITS = 0.05, 0.25
 """How far apart points may lie, in pixels of the crop: with int8, a step of the heatmaps moves a point."""
@@ -44,8 +47,8 @@ class Parity:
         """A line to read."""
         verdict = "the same" if self.holds else "NOT the same"
         return (
-            f"{self.bundle} in {self.runtime}: {verdict} landmarks at {self.target} as here on {self.faces} faces; points"
-            f" lie at most {self.largest_px:.4f} px apart (p95 {self.p95_px:.4f}, allowed {self.allowed_px:g})"
+            f"{self.bundle} in {self.runtime}: {verdict} landmarks at {self.target} as here on {self.faces} faces;"
+            f" points lie at most {self.largest_px:.4f} px apart (p95 {self.p95_px:.4f}, allowed {self.allowed_px:g})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def parity_of(
     if faces < 1:
         raise UserError(f"--faces {faces}: give a number from 1")
     chosen = (samples or drawn_samples(faces, bundle.manifest.landmark_scheme, seed=0))[:faces]
-    with THIS_MACHINE.finding(bundle) as finder:
+    with _here(bundle) as finder:
         here = _found(finder, chosen, "here", progress)
     with there(bundle) as finder:
         found = _found(finder, chosen, f"at {target}", progress)
@@ -81,6 +84,14 @@ def parity_of(
         mean_px=float(apart.mean()),
         allowed_px=MOST_PIXELS if exact else MOST_PIXELS_OF_FEW_BITS,
     )
+
+
+@contextmanager
+def _here(bundle: Bundle) -> Iterator[Finder]:
+    """What this machine finds; here the ONNX of a TensorRT bundle runs in ONNX Runtime."""
+    opened = OnnxRuntimeSession if bundle.manifest.format == "tensorrt" else open_bundle
+    with opened(bundle) as session:
+        yield Aligner(session)
 
 
 def _found(finder: Finder, samples: Sequence[Sample], where: str, progress: Progress) -> Landmarks:

@@ -1,0 +1,101 @@
+"""Commands that measure on a device, which is this machine reached by a real ssh."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line.place import Command, Place
+from sshd import Sshd, running_sshd
+
+from slimalign.targets.agent_file import key_of
+from slimalign.targets.device_job import HOME
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    with running_sshd(folder) as running:
+        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
+        yield running
+
+
+@pytest.fixture
+def profile(sshd: Sshd, tmp_path: Path) -> Path:
+    """A user's own device, with the way to reach it."""
+    path = tmp_path / "board.toml"
+    path.write_text(
+        f'title = "My board"\narchitecture = "x86_64"\nformats = ["onnx"]\naddress = "{sshd.address}"\n'
+        f'python = "{sys.executable}"\n'
+    )
+    return path
+
+
+def test_bench_measures_there(slimalign: Command, place: Place, sshd: Sshd) -> None:
+    options = ("--target", sshd.address, "--python", sys.executable, "--batch", "1,2", "--threads", "1")
+    records = slimalign("bench", place.onnx, *options, "--json").json
+    assert [(one["target"], one["batch"], one["runtime"]) for one in records] == [
+        (sshd.address, 1, "onnxruntime"),
+        (sshd.address, 2, "onnxruntime"),
+    ]
+    kept = [json.loads(line) for line in Path("results.jsonl").read_text().splitlines()]
+    assert [one["kind"] for one in kept] == ["latency", "latency", "cost"]
+    assert {"cpu_governors", "temperatures_c", "power_mode", "tegrastats"} <= set(kept[0]["before"])
+    assert kept[0]["before"]["time"] <= kept[0]["after"]["time"]
+
+
+def test_eval_judges_what_is_found_there(slimalign: Command, place: Place, profile: Path) -> None:
+    data = ("--data", place.data, "--data-format", "folder", "--normaliser", "diagonal", "--json")
+    there = slimalign("eval", place.onnx, *data, "--target", profile).json
+    here = slimalign("eval", place.onnx, *data).json
+    # Points come back rounded to 1e-4 of a pixel.
+    assert there["nme"] == pytest.approx(here["nme"], abs=1e-3)
+    assert there["images"] == here["images"]
+
+
+def test_parity_holds_with_the_same_file(slimalign: Command, place: Place, profile: Path) -> None:
+    found = slimalign("parity", place.onnx, "--target", profile, "--faces", "4", "--json").json
+    assert (found["holds"], found["faces"], found["allowed_px"]) == (True, 4, 0.05)
+    assert 0 <= found["mean_px"] <= found["p95_px"] <= found["largest_px"] < 1e-3
+
+
+def test_parity_fails_where_the_device_finds_something_else(
+    slimalign: Command, place: Place, profile: Path, sshd: Sshd
+) -> None:
+    """The device has been given crops of its own under the name of those that are sent."""
+    assert slimalign("parity", place.onnx, "--target", profile, "--faces", "4").status == 0
+    (crops,) = (sshd.home / HOME / "crops").glob("*.npy")
+    assert crops.stem == key_of(crops.read_bytes())
+    np.save(crops, np.load(crops)[::-1])
+    done = slimalign("parity", place.onnx, "--target", profile, "--faces", "4")
+    assert done.status == 1
+    assert "NOT the same landmarks" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--target", "jetson-orin-nano"),
+            "target jetson-orin-nano: its profile says not how to reach it; give ssh",
+        ),
+        (("--target", "ssh://-oProxyCommand=x@host"), "address 'ssh://-oProxyCommand=x@host' cannot be read"),
+        (
+            ("--target", "adb:R58M"),
+            "adb:R58M: a phone has no Python; give the path of LiteRT's benchmark_model",
+        ),
+        (("--benchmark-model", "b"), "--benchmark-model b: name the phone, as in --target adb:SERIAL"),
+        (("--target", "ssh://somebody@127.0.0.1:1"), "127.0.0.1:1: no ssh server listens there"),
+    ],
+)
+def test_a_device_that_cannot_be_measured_on_is_told_in_one_line(
+    slimalign: Command, place: Place, options: tuple[str, ...], said: str
+) -> None:
+    done = slimalign("bench", place.onnx, *options)
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert said in done.err
