@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cells import CROPS, expected_points, onnx_bundle
+from dots import dot_bench, dotted_faces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from slimalign.cli import app
+from slimalign.export.bundle_writer import write_bundle
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, is_bundle, read_bundle
 from slimalign.runtimes.drawing import write_image
@@ -207,6 +209,19 @@ def test_verbs_take_a_zip(packed: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(face["points"], expected_points(1)[0], atol=1e-6)
     linted = CliRunner().invoke(app, ["lint", str(packed), "--target", "raspberry-pi-5", "--json"])
     assert linted.exit_code == 0, linted.output
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_export_of_a_zip_writes_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = dotted_faces(3)
+    source = tmp_path / "kept.zip"
+    write_bundle(tmp_path / "dots", dot_bench(faces, faces), "torch").write_zip(source)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", str(source), "--formats", "onnx", "--zip"])
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "exported" / "kept"
+    assert sorted(path.name for path in out.iterdir()) == ["dots-onnx", "dots-onnx.zip"]
+    assert read_bundle(out / "dots-onnx.zip").manifest == read_bundle(out / "dots-onnx").manifest
 
 
 def test_opening_a_folder_needs_no_cache(bundle: Bundle, tmp_path: Path) -> None:
