@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -69,7 +69,8 @@ def running_sshd(folder: Path, known: bool = True, accepted: bool = True) -> Ite
         yield Sshd(f"ssh://{getuser()}@127.0.0.1:{port}", folder / "ssh_config", home, process)
     finally:
         for pid in _connections(process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may end by itself meanwhile
+                os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait()
 

@@ -75,7 +75,7 @@ def test_its_graph_has_that_batch_and_no_other_runs(name: str, fixed: dict[str, 
 def test_an_engine_is_built_for_that_batch(fixed: dict[str, Bundle]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is for x86-64 Linux")
     path = engine_for(str(fixed["tensorrt-int8"].folder), Settings((1, 1, 8), "8.6"))
-    assert Path(path).name == f"sm86-b{BATCH}.engine"
+    assert Path(path).name == f"sm86-b{BATCH}-{BATCH}-{BATCH}.engine"
 
 
 def test_trtexec_is_told_no_shapes_that_the_file_fixes() -> None:
