@@ -17,6 +17,7 @@ from slimalign.compress.cost import count
 from slimalign.export.face_scores import ScoreReport, score_report
 from slimalign.export.formats import Format, format_named
 from slimalign.export.gate import Gate, GateError, GateReport
+from slimalign.export.golden import write_golden
 from slimalign.export.int8_share import LEAST_SHARE
 from slimalign.export.parity import (
     Float32,
@@ -53,6 +54,7 @@ def write_bundle(
     A file in float32 counts as exported once its heatmaps and points on the bench's parity crops agree with
     PyTorch's (its points alone where it decodes them itself), one of fewer bits once it has passed the bench's gate.
     Where the bench has faces, the score below which something is no face is worked out on them for formats of devices.
+    Bundles of those get a golden face, see slimalign.runtimes.golden.
     ``report`` is told what was found. Blocks that ``rescue`` names stay in float, and the bundle keeps why. Until
     it has passed the file lies in ``folder`` + ``.part``; one that does not ends as ``.failed-parity`` or
     ``.failed-gate``, which the next one that does pass clears away.
@@ -74,11 +76,12 @@ def write_bundle(
     try:
         bundle = write_unjudged(part, bench, kind, rescue.float_blocks if rescue else ())
         if rescue is not None:
-            bundle = _with_file(bundle, RESCUE_NAME, rescue.to_json())
+            write_text(part / RESCUE_NAME, rescue.to_json())
+            bundle = _with_files(bundle, RESCUE_NAME)
         found = check(bundle)
         if report is not None:
             report(found)
-        bundle = _scored(_passed(bundle, found), bench, kind, report)
+        bundle = _with_golden(_scored(_passed(bundle, found), bench, kind, report), kind)
         _move(part, folder)
         for failed in CHECKS:
             shutil.rmtree(_beside(folder, f"failed-{failed}"), ignore_errors=True)
@@ -164,10 +167,18 @@ def with_nme(bundle: Bundle, split: str, nme: float) -> Bundle:
     )
 
 
-def _with_file(bundle: Bundle, name: str, text: str) -> Bundle:
-    """``bundle`` with one more file, called ``name``."""
-    write_text(bundle.folder / name, text)
-    files = {**bundle.manifest.files, name: file_sha256(bundle.folder / name)}
+def _with_golden(bundle: Bundle, kind: Format) -> Bundle:
+    """``bundle`` with a golden face, where a device is to run it."""
+    if kind.kind == "torch":
+        return bundle
+    # On one thread, so that every machine sums in the same order.
+    with kind.opener(bundle, 1) as session:
+        return _with_files(bundle, *write_golden(bundle.folder, session))
+
+
+def _with_files(bundle: Bundle, *names: str) -> Bundle:
+    """``bundle`` with the files ``names`` too, which are in its folder."""
+    files = {**bundle.manifest.files, **{name: file_sha256(bundle.folder / name) for name in names}}
     return _with_manifest(bundle, dataclasses.replace(bundle.manifest, files=files))
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
     from slimalign.measuring import Profile
-    from slimalign.parity_there import Parity
+    from slimalign.parity_there import GoldenParity, Parity
     from slimalign.passes import Figures, Pass
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
@@ -208,7 +208,7 @@ def evaluate(
 
 def parity(
     bundle: str | Path | Bundle,
-    target: str,
+    target: str | None = None,
     *,
     data: str | Path | None = None,
     split: str = "val",
@@ -219,17 +219,26 @@ def parity(
     benchmark_model: str | Path | None = None,
     backend: Backend = DEFAULT_BACKEND,
     progress: Progress | None = None,
-) -> Parity:
+) -> Parity | GoldenParity:
     """How far the landmarks that a device finds lie from those that this machine finds with the same file.
 
-    On the first ``faces`` of ``data``, or else on drawn ones; the other entries are those of ``bench``.
+    On the first ``faces`` of ``data``, or else on drawn ones; the other entries are those of ``bench``. Without a
+    ``target`` how far those that this machine finds on the bundle's golden face lie from those in the bundle.
     """
     from slimalign.faces import read_split
-    from slimalign.parity_there import parity_of
+    from slimalign.parity_there import golden_parity, parity_of
     from slimalign.places import Where, finding_at
+    from slimalign.targets.address import LOCAL
 
     opened, bar = _bundle(bundle), progress or _silent()
-    finding = finding_at(Where(target, python, _path(benchmark_model), backend))
+    finding = finding_at(Where(target or LOCAL, python, _path(benchmark_model), backend))
+    if target is None:
+        if data is not None:
+            raise UserError(
+                f"--data {data}: name the device too, as in --target ssh://user@host; without one the bundle's own"
+                " golden face is checked"
+            )
+        return golden_parity(opened, backend)
     samples = None
     if data is not None:
         samples = read_split(data_format, opened.manifest.landmark_scheme, Path(data), split, skip_bad, bar)

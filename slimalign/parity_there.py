@@ -1,4 +1,4 @@
-"""Whether a device finds the landmarks that this machine finds with the same file."""
+"""Whether a device finds the landmarks that this machine finds with the same file, or this one those in the bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from slimalign.places import Finding
 from slimalign.runtimes.aligner import Aligner, Landmarks
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.golden import check_golden
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
+from slimalign.runtimes.session import Backend
 
 MOST_PIXELS, MOST_PIXELS_OF_FEW_BITS = 0.05, 0.25
 """How far apart points may lie, in pixels of the crop: with int8, a step of the heatmaps moves a point."""
@@ -56,6 +58,44 @@ class Parity:
         return {**asdict(self), "holds": self.holds}
 
 
+@dataclass(frozen=True)
+class GoldenParity:
+    """How far what this machine finds on a bundle's golden face lies from what is in the bundle.
+
+    ``largest_px`` and ``allowed_px`` are in pixels of the crop; the crop is told of as in GoldenCheck.
+    """
+
+    bundle: str
+    runtime: str
+    largest_px: float
+    allowed_px: float
+    crop_levels: int
+    same_crop: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether no point lies further than is allowed."""
+        return self.largest_px <= self.allowed_px
+
+    @property
+    def told(self) -> str:
+        """A line to read."""
+        verdict = "the same" if self.holds else "NOT the same"
+        crop = (
+            "the same"
+            if self.same_crop
+            else f"another, by {self.crop_levels} grey levels where pixels are kept"
+        )
+        return (
+            f"{self.bundle} in {self.runtime}: {verdict} landmarks here as at its export on its golden face; points lie"
+            f" at most {self.largest_px:.4f} px apart (allowed {self.allowed_px:g}), the crop is {crop}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``parity --json`` prints."""
+        return {**asdict(self), "holds": self.holds}
+
+
 def parity_of(
     bundle: Bundle,
     target: str,
@@ -73,7 +113,6 @@ def parity_of(
     with there(bundle) as finder:
         found = _found(finder, chosen, f"at {target}", progress)
     apart = np.linalg.norm(found.points - here.points, axis=2)
-    exact = bundle.manifest.precision == "fp32"
     return Parity(
         bundle=bundle.manifest.name,
         target=target,
@@ -82,8 +121,26 @@ def parity_of(
         largest_px=float(apart.max()),
         p95_px=float(np.percentile(apart, 95)),
         mean_px=float(apart.mean()),
-        allowed_px=MOST_PIXELS if exact else MOST_PIXELS_OF_FEW_BITS,
+        allowed_px=_allowed_px(bundle),
     )
+
+
+def golden_parity(bundle: Bundle, backend: Backend) -> GoldenParity:
+    """Check the golden face of ``bundle`` on this machine; raises UserError where it has none."""
+    with open_bundle(bundle, None, backend) as session:
+        found = check_golden(bundle, session)
+        return GoldenParity(
+            bundle=bundle.manifest.name,
+            runtime=session.runtime,
+            largest_px=found.points_px,
+            allowed_px=_allowed_px(bundle),
+            crop_levels=found.crop_levels,
+            same_crop=found.same_crop,
+        )
+
+
+def _allowed_px(bundle: Bundle) -> float:
+    return MOST_PIXELS if bundle.manifest.precision == "fp32" else MOST_PIXELS_OF_FEW_BITS
 
 
 @contextmanager

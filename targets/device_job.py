@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.golden import GOLDEN_FILES
 from slimalign.targets.agent_file import agent_file, key_of
 from slimalign.targets.shell import Lines, Shell
 from slimalign.targets.target import PYTHON
@@ -121,11 +122,12 @@ def _packed(job: Job) -> _Packed:
 def _add_bundle(files: dict[str, bytes | Path], bundle: Bundle) -> str:
     """The bundle's folder on the device: the manifest, which knows its files by hash, decides it.
 
-    It is written anew, with the entries that an older one leaves out.
+    It is written anew, with the entries that an older one leaves out, and without the golden face.
     """
-    manifest = bundle.manifest.to_json().encode()
+    needed = {name: key for name, key in bundle.manifest.files.items() if name not in GOLDEN_FILES}
+    manifest = replace(bundle.manifest, files=needed).to_json().encode()
     folder = f"{HOME}/bundles/{key_of(manifest)}"
-    files.update({f"{folder}/{name}": bundle.folder / name for name in bundle.manifest.files})
+    files.update({f"{folder}/{name}": bundle.folder / name for name in needed})
     files[f"{folder}/{MANIFEST_NAME}"] = manifest
     return folder
 

@@ -127,13 +127,13 @@ def evaluate(
 def parity(
     bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle.")],
     target: Annotated[
-        str, typer.Option(help="ssh://user@host, adb:SERIAL, or a device profile with an address.")
-    ],
+        Optional[str], typer.Option(help="ssh://user@host, adb:SERIAL, or a device profile with an address.")
+    ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
     data_format: FormatOption = "300w",
     skip_bad: SkipBadOption = False,
-    faces: Annotated[int, typer.Option(help="The first so many faces.")] = 32,
+    faces: Annotated[int, typer.Option(help="With --target, the first so many faces.")] = 32,
     python: PythonOption = None,
     benchmark_model: BenchmarkModelOption = None,
     provider: ProviderOption = DEFAULT_BACKEND.provider,
@@ -144,7 +144,7 @@ def parity(
     """Whether a device finds the landmarks that this machine finds with the same file; exit status 1 if it does not.
 
     They may lie 0.05 pixels of the crop apart, and 0.25 for files of fewer bits than float32. Without --data the faces
-    are drawn.
+    are drawn. Without --target: whether this machine finds on the bundle's golden face what was found at its export.
 
     Example: `slimalign parity slimalign-demo/bundles/distilled-litert --target ssh://pi@raspberrypi`
     """
