@@ -13,7 +13,8 @@ from slimalign.runtimes.opening import OPENERS
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.sweep import Opened, Visit
 from slimalign.runtimes.timing import DRAFT, Protocol, Record
-from slimalign.targets.device_job import Device, Job, Subject, device_results
+from slimalign.targets.device_job import Device, Job, Subject, clear, device_results
+from slimalign.targets.shell import cores_of
 
 
 def sweep_on(
@@ -33,18 +34,21 @@ def sweep_on(
     """
     for bundle in bundles:
         check_runs_on_devices(bundle)
-    settings = settings_of(bundles, batches, threads)
+    counts = [cores_of(device.shell) if count is None else count for count in threads]
+    settings = settings_of(bundles, batches, counts)
     subjects = [Subject(bundle, crops(bundle.manifest.crop_rule)) for bundle in bundles]
     entries = {"settings": settings, "plan": plan_of(protocol)._asdict(), "backend": backend._asdict()}
     gathered = Gathering(bundles, settings, protocol, progress)
     told: dict[str, Mapping[str, Any]] = {}
-    with closing(device_results(device, Job("bench", subjects, entries))) as results:
+    job = Job("bench", subjects, entries)
+    with closing(device_results(device, job)) as results:
         for entry in results:
             kind = entry.pop("kind")
             if kind in ("opened", "visit"):
                 gathered.add(Opened(**entry) if kind == "opened" else Visit(**entry))
             else:
-                told[kind] = entry
+                told.setdefault(kind, entry)  # of the first beginning, where it was broken off
+    clear(device, job)
     machine = Machine(device.address, told["before"]["state"])
     return gathered.records(machine, told["after"]["state"])
 

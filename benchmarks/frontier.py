@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.benchmarks.results import AccuracyRecord, Results
+from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, Results
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.timing import Record, Timing
 
 Floats = NDArray[np.floating]
 
@@ -133,12 +132,15 @@ def join(
     judged on different faces, or several protocols, targets or processors, whose figures must not be ranked
     together. Raises UserError too where there is latency, but none at ``batch`` and ``threads``.
     """
-    latencies = _chosen_latencies(results.latency, protocol, target)
+    latencies = _chosen_latencies(results.latencies, protocol, target)
     _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
     _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
     latencies = _at_setting(latencies, batch, threads)
     _one_of_a_kind((record.cpu for record in latencies), "processors", "keep one results file a machine")
     accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
+    # The latest counts, but before all the one that was found where the latency was.
+    machines = {record.target for record in latencies}
+    accuracies.sort(key=lambda record: record.target in machines)
     _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")
     latest = {record.sha256: record for record in accuracies}
     _one_of_a_kind(
@@ -152,11 +154,13 @@ def join(
     return [*measured.values(), *bare]
 
 
-def _chosen_latencies(records: Iterable[Record], protocol: str | None, target: str | None) -> list[Record]:
+def _chosen_latencies(
+    records: Iterable[AnyLatency], protocol: str | None, target: str | None
+) -> list[AnyLatency]:
     return [r for r in records if protocol in (None, r.protocol) and target in (None, r.target)]
 
 
-def _at_setting(records: Sequence[Record], batch: int | None, threads: int | None) -> list[Record]:
+def _at_setting(records: Sequence[AnyLatency], batch: int | None, threads: int | None) -> list[AnyLatency]:
     found = [r for r in records if batch in (None, r.batch) and threads in (None, r.threads)]
     if records and not found:
         asked = {"batch": batch, "threads": threads}
@@ -195,8 +199,7 @@ def _without_latency(results: Results, accuracies: Iterable[AccuracyRecord]) -> 
     return points
 
 
-def _with_latency(points: Mapping[str, Point], record: Record) -> Point:
-    timing = Timing(record.samples_ms)
+def _with_latency(points: Mapping[str, Point], record: AnyLatency) -> Point:
     return replace(
         points.get(record.sha256, Point(record.bundle, record.sha256)),
         precision=record.precision,
@@ -205,6 +208,6 @@ def _with_latency(points: Mapping[str, Point], record: Record) -> Point:
         threads=record.threads,
         target=record.target,
         protocol=record.protocol,
-        p50_ms=timing.percentile_ms(50),
-        p90_ms=timing.percentile_ms(90),
+        p50_ms=record.p50_ms,
+        p90_ms=record.p90_ms,
     )

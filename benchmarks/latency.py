@@ -18,9 +18,10 @@ from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.opening import SessionOpener
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, thread_count
-from slimalign.runtimes.sweep import FACES, Opened, Plan, Setting, Subjects, Visit
+from slimalign.runtimes.sweep import FACES, Opened, Plan, Ready, Setting, Subjects, Visit
 from slimalign.runtimes.sweep import sweep as visits_of
 from slimalign.runtimes.timing import DRAFT, Protocol, Record
+from slimalign.targets.address import LOCAL
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -28,9 +29,6 @@ Progress = Callable[[int, int], None]
 
 Crops = Callable[[CropRule], Image]
 """Gives crops (N, S, S, 3) uint8 RGB, N >= 1, cut by a rule."""
-
-LOCAL = "local"
-"""The address of this machine."""
 
 
 def crops_of(samples: Sequence[Sample]) -> Crops:
@@ -62,11 +60,13 @@ def sweep(
         return opener(bundles[setting.bundle], setting.threads, tuned(backend, setting.batch))
 
     subjects = Subjects(settings, opened, lambda setting: crops(bundles[setting.bundle].manifest.crop_rule))
-    machine = Machine(LOCAL, device_state())
-    gathered = Gathering(bundles, settings, protocol, progress)
+    gathered, before = Gathering(bundles, settings, protocol, progress), {}
     for event in visits_of(subjects, plan_of(protocol)):
-        gathered.add(event)
-    return gathered.records(machine, device_state())
+        if isinstance(event, Ready):
+            before = device_state()
+        else:
+            gathered.add(event)
+    return gathered.records(Machine(LOCAL, before), device_state())
 
 
 def settings_of(

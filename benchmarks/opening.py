@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
@@ -25,3 +26,16 @@ def _open_torch(bundle: Bundle, threads: int | None = None, backend: Backend = D
     from slimalign.compress.torch_session import TorchSession
 
     return TorchSession(bundle, threads, backend)
+
+
+def check_backend(backend: Backend, bundles: Sequence[Bundle]) -> None:
+    """Raise UserError where ``backend`` chooses something that no runtime of ``bundles`` has."""
+    formats = {bundle.manifest.format for bundle in bundles}
+    for option, kind, chosen, usual in (
+        ("provider", "onnx", backend.provider, DEFAULT_BACKEND.provider),
+        ("delegate", "litert", backend.delegate, DEFAULT_BACKEND.delegate),
+        ("cuda-graph", "tensorrt", backend.cuda_graph, DEFAULT_BACKEND.cuda_graph),
+    ):
+        if chosen != usual and kind not in formats:
+            held = ", ".join(sorted(formats)) or "none"
+            raise UserError(f"--{option} is for bundles of format {kind}, these are {held}; leave it out")

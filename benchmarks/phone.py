@@ -47,11 +47,6 @@ class Phone:
         """The runtime's name in records, as LiteRtSession has it."""
         return "litert" if self.delegate == "xnnpack" else f"litert-{self.delegate}"
 
-    @property
-    def cores(self) -> int:
-        """How many cores it has."""
-        return int(self.shell.run("nproc"))
-
     def check_runs(self, bundle: Bundle) -> None:
         """Raise UserError for a bundle that benchmark_model cannot run."""
         if bundle.manifest.format != "litert":
@@ -69,6 +64,8 @@ class Phone:
         """
         for bundle in bundles:
             self.check_runs(bundle)
+            for batch in batches:
+                _input_shape(bundle.manifest, batch)
         for bundle in bundles:
             for batch in batches:
                 for count in threads:
@@ -81,7 +78,8 @@ class Phone:
         )
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         before = android_state(self.shell)
-        found = BenchmarkModel(self.shell, self.program).measure(bundle.model_path, settings)
+        program = BenchmarkModel(self.shell, self.program)
+        found = program.measure(bundle.model_path, settings)
         return ToldLatency(
             bundle=manifest.name,
             sha256=bundle.sha256,
@@ -102,6 +100,7 @@ class Phone:
             std_ms=found.std_ms,
             p50_ms=found.median_ms,
             p95_ms=found.p95_ms,
+            version=program.version,
             before=before,
             after=android_state(self.shell),
         )

@@ -18,6 +18,7 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import cannot_be_written, held, write_text
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
+from slimalign.targets.address import LOCAL
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class AccuracyRecord:
     """How well a bundle finds landmarks on a split; all figures but ``images`` are in percent.
 
     ``faces`` is the split's fingerprint: figures of other faces under the same name of a split do not compare.
+    ``target`` is the address of the machine whose ``runtime`` found the points.
     """
 
     bundle: str
@@ -38,6 +40,7 @@ class AccuracyRecord:
     failure_rate: float
     auc: float
     subsets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    target: str = LOCAL
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in (self.nme, self.failure_rate, self.auc)):
@@ -47,7 +50,13 @@ class AccuracyRecord:
 
     @classmethod
     def of(
-        cls, bundle: Bundle, runtime: str, split: str, faces: str, evaluation: Evaluation
+        cls,
+        bundle: Bundle,
+        runtime: str,
+        split: str,
+        faces: str,
+        evaluation: Evaluation,
+        target: str = LOCAL,
     ) -> AccuracyRecord:
         """The record of ``evaluation``, done with ``bundle`` in ``runtime`` on the split so named.
 
@@ -63,6 +72,7 @@ class AccuracyRecord:
             normaliser=evaluation.normaliser,
             **asdict(accuracy(evaluation.nmes)),
             subsets={name: asdict(accuracy(nmes)) for name, nmes in evaluation.subset_nmes.items()},
+            target=target,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +82,7 @@ class AccuracyRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AccuracyRecord:
         """The record that ``to_dict`` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,8 @@ class CostRecord:
         return cls(**{f.name: data[f.name] for f in fields(cls)})
 
 
-AnyRecord = Record | ToldLatency | AccuracyRecord | CostRecord
+AnyLatency = Record | ToldLatency
+AnyRecord = AnyLatency | AccuracyRecord | CostRecord
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], AnyRecord]] = {
     "latency": Record.from_dict,
@@ -128,6 +139,11 @@ class Results:
     accuracy: tuple[AccuracyRecord, ...] = ()
     cost: tuple[CostRecord, ...] = ()
     told: tuple[ToldLatency, ...] = ()
+
+    @property
+    def latencies(self) -> tuple[AnyLatency, ...]:
+        """Measured, and told by another program."""
+        return (*self.latency, *self.told)
 
     def of(self, sha256s: Container[str]) -> Results:
         """The records of these bundles alone."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import UserError
 
 
@@ -37,6 +38,7 @@ class ToldLatency:
     std_ms: float | None = None
     p50_ms: float | None = None
     p95_ms: float | None = None
+    version: str = UNKNOWN
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,9 +50,19 @@ class ToldLatency:
                 f"bundle '{self.bundle}': latencies that are NaN, infinite or negative; measure again"
             )
 
+    @property
+    def setting(self) -> tuple[str | int, ...]:
+        """What was measured and how, as a Record's."""
+        return (self.sha256, self.runtime, self.batch, self.threads, self.target, self.protocol)
+
+    @property
+    def p90_ms(self) -> None:
+        """Not told."""
+        return None
+
     def summary(self) -> dict[str, Any]:
         """The figures for ``--json``, under the names that a Record's have."""
-        return {**asdict(self), "p90_ms": None, "samples": self.count}
+        return {**asdict(self), "p90_ms": self.p90_ms, "samples": self.count}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the results file."""

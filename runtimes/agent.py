@@ -10,25 +10,29 @@ printed; so a line to the device that drops loses nothing. The agent goes on wit
 the agent that is still at work, or goes on after the last result. A line ``stop`` on standard input ends it.
 """
 
+import importlib
+import importlib.util
 import json
 import os
 import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack, contextmanager, suppress
+from queue import Queue
 from types import SimpleNamespace
-from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from slimalign.runtimes.answers import points_and_scores
 from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.engine_builder import file_sha256
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.inputs import network_inputs
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.session import Backend, Session
-from slimalign.runtimes.sweep import Opened, Plan, Setting, Subjects, sweep
+from slimalign.runtimes.sweep import Opened, Plan, Ready, Setting, Subjects, sweep
 from slimalign.runtimes.timing_loop import Span
 
 if sys.platform != "win32":
@@ -38,6 +42,10 @@ RESULTS = "results.jsonl"
 FACES = 8
 """Faces that are aligned between two lines of results."""
 LOOK_AGAIN_S = 0.2
+LINE_DEAD_S = 5.0
+"""How long the agent waits at its end for somebody to listen."""
+LIBRARIES = ("numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorrt")
+"""Those whose version bears on figures."""
 
 Entry = Dict[str, Any]
 
@@ -65,80 +73,97 @@ def read_device_bundle(folder: str) -> DeviceBundle:
     return DeviceBundle(folder, manifest)
 
 
+class Listener:
+    """Whoever reads standard output, told without being waited for: a line may die without a word."""
+
+    def __init__(self) -> None:
+        # For results alone: what libraries print there goes to standard error.
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._lines: "Queue[Optional[str]]" = Queue()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread.start()
+
+    def tell(self, line: str) -> None:
+        """Print a line when it can be."""
+        self._lines.put(line)
+
+    def close(self) -> None:
+        """Wait for the lines to be printed, but not for ever."""
+        self._lines.put(None)
+        self._thread.join(LINE_DEAD_S)
+
+    def _tell(self) -> None:
+        with suppress(OSError):
+            for line in iter(self._lines.get, None):
+                self._out.write(line + "\n")
+                self._out.flush()
+
+
 class Journal:
     """The results of a job: kept on disk first, then told to whoever listens."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, listener: Listener):
         # Held open: who follows an agent reads on when another has fetched the results and cleared them away.
         self._file = open(os.path.join(folder, RESULTS), "a+b")  # noqa: SIM115
-        self._listener: "Optional[IO[str]]" = _own_output()
-        self._told = 0
+        self._listener = listener
+        self._told = 0  # bytes
 
-    def follow(self) -> List[Entry]:
-        """Tell what has been kept since, by this agent or by one before it; the answer is all that is kept."""
-        lines = self._lines()
-        for line in lines[self._told :]:
-            self.tell(line)
-        self._told = len(lines)
-        return [json.loads(line) for line in lines]
+    def follow(self) -> None:
+        """Tell what has been kept since, by this agent or by one before it."""
+        self._file.seek(self._told)
+        for line in self._file:
+            if line.endswith(b"\n"):
+                self._told += len(line)
+                self._listener.tell(line[:-1].decode())
+
+    def entries(self) -> List[Entry]:
+        """All that is kept; what a loss of power has left of a last line is cut off."""
+        self._file.seek(0)
+        self._file.truncate(self._file.read().rfind(b"\n") + 1)
+        self._file.seek(0)
+        return [json.loads(line.decode()) for line in self._file]
 
     def keep(self, entry: Entry) -> None:
         """Keep one result, and tell it."""
-        line = json.dumps(entry)
-        self._file.write(line.encode() + b"\n")
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._told += 1
-        self.tell(line)
+        self.follow()
 
-    def tell(self, line: str) -> None:
-        """Print a line; when nobody listens any more the work goes on without."""
-        if self._listener is None:
-            return
-        try:
-            self._listener.write(line + "\n")
-            self._listener.flush()
-        except OSError:
-            self._listener = None
-
-    def mend(self) -> None:
-        """Cut off what a loss of power has left of a last line."""
-        self._file.seek(0)
-        self._file.truncate(self._file.read().rfind(b"\n") + 1)
-
-    def _lines(self) -> List[str]:
-        self._file.seek(0)
-        return [line[:-1].decode() for line in self._file if line.endswith(b"\n")]
-
-
-def _own_output() -> "IO[str]":
-    """Standard output for results alone: what libraries print there goes to standard error."""
-    own = os.dup(1)
-    os.dup2(2, 1)
-    return os.fdopen(own, "w", encoding="utf-8")
+    def forget(self) -> None:
+        """Begin anew."""
+        self._file.truncate(0)
+        self._told = 0
 
 
 class Stop:
     """Whether the user has asked the agent to stop."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self._asked = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         # The end of standard input is a line that dropped, no wish to stop.
         for line in sys.stdin:
             if line.strip() == "stop":
-                self.asked = True
+                self._asked.set()
                 return
 
+    def is_asked(self) -> bool:
+        """Whether it is so by now."""
+        return self._asked.is_set()
 
-def results_of(job: Entry, kept: List[Entry]) -> Iterator[Entry]:
-    """The results of ``job`` that are not yet ``kept``."""
+
+def results_of(job: Entry, kept: List[Entry], alone: Callable[[], None]) -> Iterator[Entry]:
+    """The results of ``job`` that are not yet ``kept``; ``alone`` waits until nobody else measures here."""
     bundles = [read_device_bundle(folder) for folder in job["bundles"]]
     crops = [np.load(path, mmap_mode="r") for path in job["crops"]]
     backend = Backend(**dict(job["backend"], batches=tuple(job["backend"]["batches"])))
     if job["kind"] == "bench":
+        alone()
         return _measured(job, kept, bundles, crops, backend)
     return _aligned(job, kept, bundles[0], crops[0], backend)
 
@@ -157,11 +182,31 @@ def _measured(
     plan = job["plan"]
     warm_up, settle, length = (Span(*plan[name]) for name in ("warm_up", "settle", "length"))
     done = {(entry["place"], entry["turn"]) for entry in kept if entry["kind"] == "visit"}
-    if not any(entry["kind"] == "before" for entry in kept):
-        yield {"kind": "before", "state": device_state()}
     for event in sweep(subjects, Plan(warm_up, settle, length, plan["rounds"]), done):
-        yield dict(event._asdict(), kind="opened" if isinstance(event, Opened) else "visit")
+        if isinstance(event, Ready):
+            state = device_state()
+            yield {"kind": "before", "state": state, "conditions": conditions(state)}
+        else:
+            yield dict(event._asdict(), kind="opened" if isinstance(event, Opened) else "visit")
     yield {"kind": "after", "state": device_state()}
+
+
+def conditions(state: Entry) -> Entry:
+    """What must be as it was for a measurement to be gone on with: the software, and how fast the device is set."""
+    found: "Entry" = {name: state[name] for name in ("power_mode", "cpu_governors")}
+    found["python"] = sys.version
+    for name in LIBRARIES:
+        if importlib.util.find_spec(name) is not None:
+            found[name] = str(getattr(importlib.import_module(name), "__version__", None))
+    return found
+
+
+def usable(kept: List[Entry]) -> bool:
+    """Whether what is ``kept`` is whole, or may be gone on with: it was found under the conditions of now."""
+    if any(entry["kind"] == "end" for entry in kept):
+        return True
+    found = [entry["conditions"] for entry in kept if entry["kind"] == "before"]
+    return not found or all(one == conditions(device_state()) for one in found)
 
 
 def _aligned(job: Entry, kept: List[Entry], bundle: Any, crops: Any, backend: Backend) -> Iterator[Entry]:
@@ -189,44 +234,75 @@ def _found(session: Session, crops: Any, landmarks: int) -> Tuple[Any, Any]:
     return points_and_scores(np.concatenate(raw), session.manifest, landmarks)
 
 
-def work(folder: str, journal: Journal, stop: Stop) -> None:
+def work(folder: str, listener: Listener, stop: Stop) -> None:
     """Do what is left of the job in ``folder``, or follow the agent that is at it."""
     with open(os.path.join(folder, "job.json"), encoding="utf-8") as file:
         job = json.load(file)
-    with open(os.path.join(folder, "lock"), "w") as lock:
-        while not _locked(lock):
-            journal.follow()
-            if stop.asked:
-                return
-            time.sleep(LOOK_AGAIN_S)
-        journal.mend()
-        kept = journal.follow()
-        if any(entry["kind"] == "end" for entry in kept):
+    journal = Journal(folder, listener)
+    with ExitStack() as locks:
+        locks.enter_context(_waited_for(os.path.join(folder, "lock"), stop, journal.follow))
+        kept = journal.entries()
+        if not usable(kept):
+            listener.tell(note("the device is set another way since the last time: measuring anew"))
+            journal.forget()
+            kept = []
+        elif kept:
+            listener.tell(note("going on with what was broken off before"))
+        journal.follow()
+        if stop.is_asked() or any(entry["kind"] == "end" for entry in kept):
             return
-        for entry in results_of(job, kept):
+        busy = os.path.join(folder, os.pardir, os.pardir, "busy")
+        waiting = note("another measurement is at work there: waiting for it")
+        for entry in results_of(
+            job, kept, lambda: locks.enter_context(_waited_for(busy, stop, _once(listener, waiting)))
+        ):
             journal.keep(entry)
-            if stop.asked:
+            if stop.is_asked():
                 return
         journal.keep({"kind": "end"})
 
 
-def _locked(lock: Any) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def note(text: str) -> str:
+    """A line for the user, which is no result."""
+    return json.dumps({"kind": "note", "text": text})
+
+
+def _once(listener: Listener, line: str) -> Callable[[], None]:
+    """Tells ``line`` the first time that it is called."""
+    lines = [line]
+    return lambda: listener.tell(lines.pop()) if lines else None
+
+
+@contextmanager
+def _waited_for(path: str, stop: Stop, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock ``path``; ``meanwhile`` is done again and again while another does, until a stop is asked for."""
+    with open(path, "w") as lock:
+        while not stop.is_asked():
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            meanwhile()
+            time.sleep(LOOK_AGAIN_S)
+        yield
 
 
 def main() -> int:
     """Work on the job that the command line names; what a user can mend is told as a line of JSON too."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    folder = sys.argv[1]
-    journal = Journal(folder)
+    listener = Listener()
     try:
-        work(folder, journal, Stop())
+        work(sys.argv[1], listener, Stop())
     except UserError as error:
-        journal.tell(json.dumps({"kind": "error", "message": str(error)}))
+        listener.tell(json.dumps({"kind": "error", "message": told_there(error)}))
         return 2
+    finally:
+        listener.close()
     return 0
+
+
+def told_there(error: UserError) -> str:
+    """What the error says on a device, where slimalign itself is not installed."""
+    if isinstance(error, MissingLibraryError):
+        return f"{error.title} is not installed there; run {sys.executable} -m pip install {error.package}"
+    return str(error)

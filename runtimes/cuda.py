@@ -83,8 +83,17 @@ class CudaRuntime:
         self._call("cudaStreamBeginCapture", self._stream, ctypes.c_int(CAPTURE_OF_THIS_THREAD))
         try:
             queue()
+        except UserError:
+            self._library.cudaStreamEndCapture(self._stream, ctypes.byref(graph))
+            raise
+        self._call("cudaStreamEndCapture", self._stream, ctypes.byref(graph))
+        try:
+            self._instantiate(runnable, graph)
         finally:
-            self._call("cudaStreamEndCapture", self._stream, ctypes.byref(graph))
+            self._call("cudaGraphDestroy", graph)
+        return runnable
+
+    def _instantiate(self, runnable: "ctypes.c_void_p", graph: "ctypes.c_void_p") -> None:
         # The one with flags has had the same arguments since CUDA 11.4; the other took more of them before CUDA 12.
         if hasattr(self._library, "cudaGraphInstantiateWithFlags"):
             self._call("cudaGraphInstantiateWithFlags", ctypes.byref(runnable), graph, ctypes.c_ulonglong(0))
@@ -92,8 +101,6 @@ class CudaRuntime:
             nothing = ctypes.c_void_p(None)
             rest = (nothing, nothing, ctypes.c_size_t(0))
             self._call("cudaGraphInstantiate", ctypes.byref(runnable), graph, *rest)
-        self._call("cudaGraphDestroy", graph)
-        return runnable
 
     def launch(self, graph: "ctypes.c_void_p") -> None:
         """Queue a captured graph on the stream."""

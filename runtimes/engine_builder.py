@@ -182,6 +182,7 @@ def engine_for(bundle: str, settings: Settings) -> str:
         return path
     try:
         os.makedirs(folder, exist_ok=True)
+        sys.stderr.write("building %s, which takes minutes\n" % path)
         cache = os.path.join(folder, "timing-%s.cache" % timing_key(library, settings))
         start = time.time()
         engine = build(bundle, manifest, library, settings, cache)

@@ -18,3 +18,11 @@ class CheckError(UserError):
 
 class NonFiniteError(UserError):
     """A network whose output is NaN or infinite."""
+
+
+class MissingLibraryError(UserError):
+    """An inference library called ``title`` is not installed; pip has it as ``package``, slimalign as ``extra``."""
+
+    def __init__(self, path: object, title: str, package: str, extra: str) -> None:
+        super().__init__(f"{path}: {title} is not installed; run pip install 'slimalign[{extra}]'")
+        self.title, self.package = title, package

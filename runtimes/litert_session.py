@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Union
 
 import numpy as np
 
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class LiteRtSession:
         self._path = bundle.model_path
         mend = "export it again or update LiteRT"
         self._interpreter = open_interpreter(self._path, self.threads, mend, backend.delegate)
-        package = _package(self._path)
-        self.version = f"{package} {importlib.import_module(package).__version__}"
+        package = _library(self._path)
+        self.version = f"{package.__name__} {package.__version__}"
         self._input = _only(bundle, "inputs", self._interpreter.get_input_details())
         self._outputs = _outputs(bundle, self._interpreter.get_output_details())
         self._shape: "Optional[tuple[int, ...]]" = None  # what the tensors are planned for
@@ -134,20 +134,31 @@ def open_interpreter(path: "Union[Path, str]", threads: int, mend: str, delegate
     Raises UserError where none is, where the delegate cannot be loaded, or where it cannot open the file: then ``mend``
     is the way out.
     """
-    package = _package(path)
-    library = importlib.import_module(f"{package}.interpreter")
+    package = _library(path)
+    library = importlib.import_module(f"{package.__name__}.interpreter")
     options = _delegate_options(library, delegate)
     try:
         return library.Interpreter(model_path=str(path), num_threads=threads, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path}: {package} cannot open it ({str(error).splitlines()[0]}); {mend}") from error
+        raise UserError(
+            f"{path}: {package.__name__} cannot open it ({str(error).splitlines()[0]}); {mend}"
+        ) from error
 
 
-def _package(path: "Union[Path, str]") -> str:
-    found = [name for name in PACKAGES if importlib.util.find_spec(name) is not None]
-    if not found:
-        raise UserError(f"{path}: LiteRT is not installed; run pip install 'slimalign[litert]'")
-    return found[0]
+def _library(path: "Union[Path, str]") -> Any:
+    """The first of ``PACKAGES`` that is installed and can be loaded."""
+    refused = ""
+    for name in PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            importlib.import_module(f"{name}.interpreter")
+            return importlib.import_module(name)
+        except ImportError as error:  # such as one that is built for a newer system
+            refused = f"{path}: {name} is installed but cannot be loaded ({' '.join(str(error).split())})"
+    if refused:
+        raise UserError(f"{refused}; install a version for this system, or tflite-runtime")
+    raise MissingLibraryError(path, "LiteRT", "ai-edge-litert", "litert")
 
 
 def _delegate_options(library: Any, delegate: str) -> Dict[str, Any]:
@@ -175,9 +186,10 @@ def _delegate_options(library: Any, delegate: str) -> Dict[str, Any]:
 
 
 def _told(delegate: str) -> str:
-    """A delegate's name as records give it: that of its library, without its folder and options."""
-    name = delegate.split(",")[0].replace("\\", "/").split("/")[-1]
-    return name.split(".")[0]
+    """A delegate as records give it: its library's name without the folder, and its options."""
+    path, *options = delegate.split(",")
+    name = path.replace("\\", "/").split("/")[-1].split(".")[0]
+    return ",".join([name] + options)
 
 
 def _only(bundle: "Bundle", what: str, details: List[Dict[str, Any]]) -> _End:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, List, Optional
 
 import numpy as np
 
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ class OnnxRuntimeSession:
 
         try:
             return self._session.run(self._outputs, {self._input: inputs})
-        except (ort_errors.InvalidArgument, ort_errors.Fail, ort_errors.RuntimeException) as error:
+        except (
+            ort_errors.InvalidArgument,
+            ort_errors.Fail,
+            ort_errors.EPFail,
+            ort_errors.RuntimeException,
+        ) as error:
             raise UserError(
                 f"{self._path}: ONNX Runtime cannot run it on input of shape {inputs.shape}"
                 f" ({str(error).splitlines()[0]}); export it again"
@@ -66,9 +71,7 @@ class OnnxRuntimeSession:
 
 def _library(bundle: "Bundle") -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
-        raise UserError(
-            f"{bundle.model_path}: ONNX Runtime is not installed; run pip install 'slimalign[onnxruntime]'"
-        )
+        raise MissingLibraryError(bundle.model_path, "ONNX Runtime", "onnxruntime", "onnxruntime")
     return importlib.import_module("onnxruntime")
 
 
@@ -83,10 +86,16 @@ def _open(bundle: "Bundle", threads: int, provider: str) -> Any:
     chosen = _provider(onnxruntime, provider)
     try:
         session = onnxruntime.InferenceSession(
-            str(bundle.model_path), sess_options=options, providers=[chosen] + [CPU] * (chosen != CPU)
+            str(bundle.model_path),
+            sess_options=options,
+            providers=[chosen] + [CPU] * (chosen != CPU),
+            # Or it would begin anew on the CPU where the provider fails, under the provider's name.
+            enable_fallback=0,
         )
+        session.disable_fallback()
     except (
         ort_errors.Fail,
+        ort_errors.EPFail,
         ort_errors.InvalidGraph,
         ort_errors.InvalidProtobuf,
         ort_errors.InvalidArgument,

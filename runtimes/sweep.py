@@ -50,6 +50,10 @@ class Plan(NamedTuple):
     rounds: int
 
 
+class Ready(NamedTuple):
+    """All libraries are loaded and all engines built: now measuring begins."""
+
+
 class Opened(NamedTuple):
     """A setting's session was opened: ``place`` is that of the setting; ``started`` is ISO 8601 in UTC."""
 
@@ -84,7 +88,7 @@ class Subjects(NamedTuple):
 
 def sweep(
     subjects: Subjects, plan: Plan, done: Collection[Tuple[int, int]] = ()
-) -> Iterator[Union[Opened, Visit]]:
+) -> Iterator[Union[Ready, Opened, Visit]]:
     """Open every setting, then visit all of them once a round; each event comes as soon as it has happened.
 
     ``done`` are the visits (place, turn) of an earlier sweep that was broken off; what is left of it is done. Every
@@ -100,6 +104,7 @@ def sweep(
     places = sorted({place for _, place in left})
     inputs = _Inputs(subjects)
     _prepare(subjects, places)
+    yield Ready()
     with ExitStack() as stack:
         calls: "Dict[int, Callable[[], object]]" = {}
         for place in places:

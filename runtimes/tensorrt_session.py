@@ -43,7 +43,7 @@ class TensorRtSession:
         self.manifest = bundle.manifest
         self.runtime = "tensorrt-graph" if backend.cuda_graph else "tensorrt"
         self._name = str(bundle.folder)
-        library, path = _engine(bundle, backend.batches)
+        library, path = _built(bundle, backend)
         self.version = f"{library.name} {library.version}"
         self._with_graphs = backend.cuda_graph
         self._largest_batch = backend.batches[2]
@@ -51,7 +51,7 @@ class TensorRtSession:
         with ExitStack() as opening:
             self._cuda = CudaRuntime()
             opening.callback(self._cuda.close)
-            self._context = _Context(library, path)
+            self._engine = _Engine(library, path)
             self._closing = opening.pop_all()
 
     def run(self, inputs: Float32) -> Float32:
@@ -77,9 +77,10 @@ class TensorRtSession:
 
     def _planned(self, shape: Tuple[int, ...]) -> "_Plan":
         """Buffers on both sides for one batch size, kept until the session closes."""
-        image, answers = self._context.shapes(shape, self._name)
+        context = _Context(self._engine)
+        image, answers = context.shapes(shape, self._name)
         ends = [self._buffers(*end) for end in (image, *answers)]
-        return _Plan(shape, ends[0][0], [host for host, _ in ends[1:]], [device for _, device in ends], [])
+        return _Plan(context, ends[0][0], [host for host, _ in ends[1:]], [device for _, device in ends], [])
 
     def _buffers(self, shape: Tuple[int, ...], dtype: "np.dtype[Any]") -> "Tuple[NDArray[Any], int]":
         host = self._cuda.pinned(shape, dtype)
@@ -90,7 +91,7 @@ class TensorRtSession:
 
     def _queue(self, plan: "_Plan") -> None:
         self._cuda.to_device(plan.addresses[0], plan.image)
-        self._context.queue(plan.shape, plan.addresses, self._cuda.stream)
+        plan.context.queue(plan.addresses, self._cuda.stream)
         for answer, address in zip(plan.answers, plan.addresses[1:]):
             self._cuda.to_host(answer, address)
 
@@ -114,21 +115,25 @@ class TensorRtSession:
         trace: "Optional[TracebackType]",
     ) -> None:
         self._plans.clear()
-        del self._context
+        del self._engine
         self._closing.close()
 
 
 class _Plan(NamedTuple):
-    """What a batch size runs with: pinned arrays on the host, addresses on the GPU, and a graph once it is captured."""
+    """What a batch size runs with: a context, arrays on the host, addresses on the GPU, a graph once it is captured.
 
-    shape: Tuple[int, ...]
+    The context is its own: a graph must not be replayed once the context that it was captured from is changed.
+    """
+
+    context: "_Context"
     image: "NDArray[Any]"
     answers: "List[NDArray[Any]]"
     addresses: List[int]
     graphs: List[Any]
 
 
-def _engine(bundle: "Bundle", batches: Tuple[int, int, int]) -> Tuple[Library, str]:
+def _built(bundle: "Bundle", backend: Backend) -> Tuple[Library, str]:
+    """The TensorRT to run with, and the path of the bundle's engine for it."""
     try:
         here = gpu()
         if here is None:
@@ -136,7 +141,9 @@ def _engine(bundle: "Bundle", batches: Tuple[int, int, int]) -> Tuple[Library, s
                 "no GPU here to run TensorRT on; run it on the device, or export the bundle for another runtime"
             )
         library = library_for(here.capability)
-        return library, engine_for(str(bundle.folder), Settings(batches, here.capability))
+        if backend.cuda_graph and library.name != "tensorrt":
+            raise EngineError(f"{library.name} captures graphs by itself; leave --cuda-graph out")
+        return library, engine_for(str(bundle.folder), Settings(backend.batches, here.capability))
     except EngineError as error:
         raise UserError(f"{bundle.folder}: {error}") from None
 
@@ -145,8 +152,8 @@ _End = Tuple[Tuple[int, ...], "np.dtype[Any]"]
 """Shape and type of the input or an output."""
 
 
-class _Context:
-    """A loaded engine and its execution context, whichever way its version names inputs and outputs."""
+class _Engine:
+    """A loaded engine, and how its version names inputs and outputs."""
 
     def __init__(self, library: Library, path: str):
         trt = library.module
@@ -154,71 +161,87 @@ class _Context:
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
         with open(path, "rb") as file:
-            self._engine = self._runtime.deserialize_cuda_engine(file.read())
-        if self._engine is None:
+            self.loaded = self._runtime.deserialize_cuda_engine(file.read())
+        if self.loaded is None:
             raise UserError(
                 f"{path}: {library.name} {library.version} cannot load it, see above; free memory or delete the file"
             )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise UserError(f"{path}: no memory on the GPU to run it; free some")
-        self._trt = trt
-        self._by_name = hasattr(self._engine, "num_io_tensors")
-        self._image, *self._answers = self._names()
+        self._path = path
+        # Older versions have a table of their own, which newer NumPys break.
+        self._dtypes = {trt.float32: np.float32, trt.float16: np.float16, trt.int32: np.int32}
+        self.by_name = hasattr(self.loaded, "num_io_tensors")
+        self.names = self._names(trt)
 
-    def shapes(self, image: Tuple[int, ...], name: str) -> "Tuple[_End, List[_End]]":
-        """The input's and the outputs' shapes and types for inputs of shape ``image``."""
-        if not self._set_shape(image):
-            raise UserError(
-                f"{name}: its engine is not built for batch = {image[0]}; give batches that it is built for"
-            )
-        return self._end(self._image), [self._end(answer) for answer in self._answers]
+    def context(self) -> Any:
+        """A new execution context; raises UserError where the GPU has no memory for it."""
+        made = self.loaded.create_execution_context()
+        if made is None:
+            raise UserError(f"{self._path}: no memory on the GPU to run it; free some")
+        return made
 
-    def queue(self, shape: Tuple[int, ...], addresses: List[int], stream: int) -> None:
-        """Put one run on the stream, with the buffers at ``addresses``: the input's, then the outputs'."""
-        self._set_shape(shape)
-        if self._by_name:
-            for name, address in zip([self._image, *self._answers], addresses):
-                self._context.set_tensor_address(name, address)
-            done = self._context.execute_async_v3(stream)
-        else:
-            places = {
-                self._engine.get_binding_index(n): a for n, a in zip([self._image, *self._answers], addresses)
-            }
-            bindings = [places[place] for place in range(len(places))]
-            done = self._context.execute_async_v2(bindings, stream)
-        if not done:
-            raise UserError("TensorRT could not run its engine, see above; free memory on the GPU")
+    def dtype(self, name: str) -> "np.dtype[Any]":
+        """The type of the input or output ``name``."""
+        found = self.loaded.get_tensor_dtype(name) if self.by_name else self.loaded.get_binding_dtype(name)
+        return np.dtype(self._dtypes[found])
 
-    def _names(self) -> List[str]:
+    def _names(self, trt: Any) -> List[str]:
         """The input's name, then those of the outputs, points before scores."""
-        engine = self._engine
-        if self._by_name:
-            names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
-            inputs = [n for n in names if engine.get_tensor_mode(n) == self._trt.TensorIOMode.INPUT]
+        loaded = self.loaded
+        if self.by_name:
+            names = [loaded.get_tensor_name(place) for place in range(loaded.num_io_tensors)]
+            inputs = [name for name in names if loaded.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         else:
-            names = [engine.get_binding_name(place) for place in range(engine.num_bindings)]
-            inputs = [n for n in names if engine.binding_is_input(n)]
+            names = [loaded.get_binding_name(place) for place in range(loaded.num_bindings)]
+            inputs = [name for name in names if loaded.binding_is_input(name)]
         answers = [name for name in names if name not in inputs]
         return inputs + sorted(answers, key=lambda name: -self._rank(name))
 
     def _rank(self, name: str) -> int:
-        engine = self._engine
-        shape = engine.get_tensor_shape(name) if self._by_name else engine.get_binding_shape(name)
+        loaded = self.loaded
+        shape = loaded.get_tensor_shape(name) if self.by_name else loaded.get_binding_shape(name)
         return len(tuple(shape))
 
+
+class _Context:
+    """An execution context for inputs of one shape."""
+
+    def __init__(self, engine: _Engine):
+        self._engine = engine
+        self._context = engine.context()
+        # By index the buffers go in the engine's own order.
+        loaded = engine.loaded
+        self._indices = {} if engine.by_name else {n: loaded.get_binding_index(n) for n in engine.names}
+
+    def shapes(self, image: Tuple[int, ...], name: str) -> "Tuple[_End, List[_End]]":
+        """The input's and the outputs' shapes and types for inputs of shape ``image``, which it is set to."""
+        if not self._set_shape(image):
+            raise UserError(
+                f"{name}: its engine is not built for batch = {image[0]}; give batches that it is built for"
+            )
+        first, *others = [(self._shape(one), self._engine.dtype(one)) for one in self._engine.names]
+        return first, others
+
+    def queue(self, addresses: List[int], stream: int) -> None:
+        """Put one run on the stream, with the buffers at ``addresses``: the input's, then the outputs'."""
+        if self._engine.by_name:
+            for name, address in zip(self._engine.names, addresses):
+                self._context.set_tensor_address(name, address)
+            done = self._context.execute_async_v3(stream)
+        else:
+            places = {self._indices[name]: address for name, address in zip(self._engine.names, addresses)}
+            done = self._context.execute_async_v2([places[place] for place in range(len(places))], stream)
+        if not done:
+            raise UserError("TensorRT could not run its engine, see above; free memory on the GPU")
+
     def _shape(self, name: str) -> Tuple[int, ...]:
-        if self._by_name:
+        if self._engine.by_name:
             return tuple(self._context.get_tensor_shape(name))
-        return tuple(self._context.get_binding_shape(self._engine.get_binding_index(name)))
+        return tuple(self._context.get_binding_shape(self._indices[name]))
 
     def _set_shape(self, shape: Tuple[int, ...]) -> bool:
-        if self._shape(self._image) == shape:
+        image = self._engine.names[0]
+        if self._shape(image) == shape:
             return True
-        if self._by_name:
-            return bool(self._context.set_input_shape(self._image, shape))
-        return bool(self._context.set_binding_shape(self._engine.get_binding_index(self._image), shape))
-
-    def _end(self, name: str) -> _End:
-        dtype = self._engine.get_tensor_dtype(name) if self._by_name else self._engine.get_binding_dtype(name)
-        return self._shape(name), np.dtype(self._trt.nptype(dtype))
+        if self._engine.by_name:
+            return bool(self._context.set_input_shape(image, shape))
+        return bool(self._context.set_binding_shape(self._indices[image], shape))

@@ -124,6 +124,11 @@ class Record:
         return Timing(self.samples_ms).percentile_ms(50)
 
     @property
+    def p90_ms(self) -> float:
+        """What nine in ten calls do not exceed."""
+        return Timing(self.samples_ms).percentile_ms(90)
+
+    @property
     def setting(self) -> tuple[str | int, ...]:
         """What was measured and how: of several records with one setting the latest counts."""
         return (self.sha256, self.runtime, self.batch, self.threads, self.target, self.protocol)

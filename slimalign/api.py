@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from slimalign.measuring import Profile
     from slimalign.parity_there import GoldenParity, Parity
     from slimalign.passes import Figures, Pass
+    from slimalign.places import Where
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
 
@@ -190,19 +191,22 @@ def evaluate(
     Crops are cut and points are judged here; the network runs on ``target``, as in ``bench``.
     """
     from slimalign.measuring import eval_bundle
-    from slimalign.places import Where, finding_at
+    from slimalign.places import finding_at
 
+    opened, bar = _bundle(bundle), progress or _silent()
+    where = _where(target, python, benchmark_model, backend, [opened], bar)
     return eval_bundle(
-        _bundle(bundle),
+        opened,
         Path(data),
         split,
         data_format,
-        progress or _silent(),
+        bar,
         normaliser,
         threshold,
         _path(results),
         skip_bad,
-        finding_at(Where(target, python, _path(benchmark_model), backend)),
+        finding_at(where),
+        target,
     )
 
 
@@ -227,11 +231,11 @@ def parity(
     """
     from slimalign.faces import read_split
     from slimalign.parity_there import golden_parity, parity_of
-    from slimalign.places import Where, finding_at
+    from slimalign.places import finding_at
     from slimalign.targets.address import LOCAL
 
     opened, bar = _bundle(bundle), progress or _silent()
-    finding = finding_at(Where(target or LOCAL, python, _path(benchmark_model), backend))
+    finding = finding_at(_where(target or LOCAL, python, benchmark_model, backend, [opened], bar))
     if target is None:
         if data is not None:
             raise UserError(
@@ -269,17 +273,18 @@ def bench(
     goes on. ``python`` is the interpreter there. On a phone, ``adb:SERIAL``, the program at ``benchmark_model``
     measures, which tells no single samples. ``backend`` says what of a runtime computes.
     """
+    from slimalign.benchmarks.phone import Phone
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
     from slimalign.measuring import bench_phone
-    from slimalign.places import Where, phone_at, place_at
+    from slimalign.places import place_at
 
-    where = Where(target, python, _path(benchmark_model), backend)
-    phone = phone_at(where)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
-    if phone is not None:
-        return bench_phone(opened, batches, threads, bar, phone, reference, _path(results))
-    place = place_at(where)
+    place = place_at(_where(target, python, benchmark_model, backend, opened, bar))
+    if isinstance(place, Phone):
+        if data is not None:
+            raise UserError(f"--data {data}: benchmark_model runs on random input; leave it out")
+        return bench_phone(opened, batches, threads, bar, place, reference, _path(results))
     samples = None
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme
@@ -382,6 +387,26 @@ def _known_formats(target: Target) -> Sequence[str]:
 
 def _bundle(given: str | Path | Bundle) -> Bundle:
     return given if isinstance(given, Bundle) else read_bundle(given)
+
+
+def _where(
+    target: str,
+    python: str | None,
+    benchmark_model: str | Path | None,
+    backend: Backend,
+    bundles: Sequence[Bundle],
+    progress: Progress,
+) -> Where:
+    """What is said of the machine; raises UserError for a choice of backend that none of ``bundles`` has a use for."""
+    from slimalign.benchmarks.opening import check_backend
+    from slimalign.places import Where
+
+    check_backend(backend, bundles)
+
+    def note(text: str) -> None:
+        progress.console.print(text, markup=False, highlight=False)
+
+    return Where(target, python, _path(benchmark_model), backend, note)
 
 
 def _path(given: str | Path | None) -> Path | None:

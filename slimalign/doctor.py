@@ -14,9 +14,10 @@ from slimalign.runtimes import device_state, installed
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.address import ADB, is_address, shell_of
 from slimalign.targets.android_state import android_state
+from slimalign.targets.device_job import FOUND
 from slimalign.targets.profile import target_named
 from slimalign.targets.shell import Shell
-from slimalign.targets.target import PYTHON, Target
+from slimalign.targets.target import PYTHON, Target, at_home
 
 Needs = tuple[tuple[str, ...], ...]
 """Names of packages and programs; of each group one is enough."""
@@ -129,21 +130,22 @@ def _device(address: str, shell: Shell | None, profile: Target | None, python: s
         return _machine(
             address, {"packages": {}, "programs": {}, "gpu": None}, android_state(shell), _abilities_android()
         )
-    python = python or (PYTHON if profile is None else profile.python)
+    python = at_home(python or (PYTHON if profile is None else profile.python))
     found, state = (_told(shell, python, module) for module in (installed, device_state))
     return _machine(address, found, state, list(_abilities_there(runtimes, python)))
 
 
 def _told(shell: Shell, python: str, script: Any) -> dict[str, Any]:
     """What a script for devices prints, run there from its text."""
-    if not shell.run(f"command -v {quote(python)} || true"):
+    if FOUND not in shell.run(f"if command -v {quote(python)} >/dev/null; then echo {FOUND}; fi"):
         raise UserError(
             f'{shell.address}: {python} is not there; name its Python by --python, or as python = "..." in a profile'
         )
     text = Path(script.__file__).read_text(encoding="utf-8")
     try:
-        told: dict[str, Any] = json.loads(shell.run(f"{quote(python)} -", text))
-    except ValueError:
+        # A login may print lines of its own before.
+        told: dict[str, Any] = json.loads(shell.run(f"{quote(python)} -", text).strip().splitlines()[-1])
+    except (ValueError, IndexError):
         raise UserError(
             f"{shell.address}: {python} printed something else than was asked; name another"
         ) from None

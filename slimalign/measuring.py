@@ -32,6 +32,8 @@ from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.sweep import FACES
 from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
+from slimalign.targets.address import LOCAL
+from slimalign.targets.shell import cores_of
 
 Floats = NDArray[np.floating]
 
@@ -113,6 +115,7 @@ def eval_bundle(
     results: Path | None = None,
     skip_bad: bool = False,
     finding: Finding = THIS_MACHINE.finding,
+    target: str = LOCAL,
 ) -> Mapping[str, Evaluation]:
     """Accuracy of a deployed file on a split, by normaliser: ``normaliser`` first, then all others that apply.
 
@@ -142,7 +145,8 @@ def eval_bundle(
     if results is not None:
         faces = fingerprint_of(samples)
         records = [
-            AccuracyRecord.of(bundle, finder.runtime, split, faces, found) for found in judged.values()
+            AccuracyRecord.of(bundle, finder.runtime, split, faces, found, target)
+            for found in judged.values()
         ]
         append(results, [*records, CostRecord.of(bundle)])
     return judged
@@ -216,7 +220,7 @@ def bench_phone(
     """
     if results is not None:
         check_appendable(results)
-    counts = [phone.cores if count is None else count for count in threads]
+    counts = list(dict.fromkeys(cores_of(phone.shell) if count is None else count for count in threads))
     records = []
     task = progress.add_task("measuring latency", total=len(bundles) * len(batches) * len(counts))
     for record in phone.latencies(bundles, batches, counts, REFERENCE if reference else DRAFT):
@@ -249,8 +253,8 @@ def points(
     found = read(results)
     _check_held(results, found, split, normaliser)
     for option, asked, held in (
-        ("protocol", protocol, {record.protocol for record in found.latency}),
-        ("target", target, {record.target for record in found.latency}),
+        ("protocol", protocol, {record.protocol for record in found.latencies}),
+        ("target", target, {record.target for record in found.latencies}),
     ):
         if asked is not None and asked not in held:
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,8 @@ from slimalign.targets.address import ADB, LOCAL, is_address, shell_of
 from slimalign.targets.device_aligner import DeviceAligner
 from slimalign.targets.device_job import Device
 from slimalign.targets.profile import target_named
-from slimalign.targets.target import PYTHON
+from slimalign.targets.shell import Shell
+from slimalign.targets.target import PYTHON, at_home
 
 Finding = Callable[[Bundle], AbstractContextManager[Finder]]
 """Gives what finds landmarks with a bundle somewhere."""
@@ -36,13 +38,15 @@ class Where:
 
     ``target`` is ``local``, ``ssh://user@host``, ``adb:SERIAL``, or a profile that says how it is reached; ``python``
     is the interpreter there, by default the one that the profile names, or ``python3``; ``benchmark_model`` is
-    LiteRT's program for a phone; ``backend`` says what of a runtime computes.
+    LiteRT's program for a phone; ``backend`` says what of a runtime computes. ``note`` is told what they had better
+    know meanwhile.
     """
 
     target: str = LOCAL
     python: str | None = None
     benchmark_model: Path | None = None
     backend: Backend = DEFAULT_BACKEND
+    note: Callable[[str], None] = lambda text: None
 
 
 class Place(Protocol):
@@ -116,52 +120,26 @@ class ReachedDevice:
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
         """What finds landmarks with ``bundle`` there, on all cores."""
         check_runs_on_devices(bundle)
-        yield DeviceAligner(self.device, bundle, None, self.backend)
+        finder = DeviceAligner(self.device, bundle, None, self.backend)
+        yield finder
+        finder.clear()
 
 
-def place_at(where: Where) -> Place:
-    """The machine to measure on; raises UserError for a phone, which has no Python."""
-    address, python = _way_to(where)
-    shell = shell_of(address)
-    if shell is None:
-        return ThisMachine(where.backend)
-    return ReachedDevice(Device(shell, python), where.backend)
+@dataclass(frozen=True)
+class _Reached:
+    """A target found: the way to it, None for this machine, and its Python."""
+
+    address: str
+    shell: Shell | None
+    python: str
+
+    @property
+    def is_phone(self) -> bool:
+        """Whether it has no Python."""
+        return self.address.startswith(ADB)
 
 
-def phone_at(where: Where) -> Phone | None:
-    """The phone to measure on; None where it is none."""
-    address, _ = _way_to(where)
-    shell = shell_of(address) if address.startswith(ADB) else None
-    if shell is None:
-        if where.benchmark_model is not None:
-            raise UserError(
-                f"--benchmark-model {where.benchmark_model}: name the phone, as in --target adb:SERIAL"
-            )
-        return None
-    if where.benchmark_model is None:
-        raise UserError(
-            f"{address}: a phone has no Python; give the path of LiteRT's benchmark_model for it by --benchmark-model"
-        )
-    return Phone(shell, where.benchmark_model, where.backend.delegate)
-
-
-def finding_at(where: Where) -> Finding:
-    """What finds landmarks with a bundle on the machine to measure on."""
-    phone = phone_at(where)
-    if phone is None:
-        return place_at(where).finding
-
-    @contextmanager
-    def on_phone(bundle: Bundle) -> Iterator[Finder]:
-        phone.check_runs(bundle)
-        with LiteRtSession(bundle, 1) as session:
-            yield PhoneFinder(phone, bundle, session)
-
-    return on_phone
-
-
-def _way_to(where: Where) -> tuple[str, str]:
-    """The address and the Python of a target; commands run in the user's home there."""
+def _reached(where: Where) -> _Reached:
     address, python = where.target, PYTHON
     if not is_address(where.target):
         profile = target_named(where.target)
@@ -171,4 +149,36 @@ def _way_to(where: Where) -> tuple[str, str]:
                 " your own with an address"
             )
         address, python = profile.address, profile.python
-    return address, (where.python or python).removeprefix("~/")
+    found = _Reached(address, shell_of(address), at_home(where.python or python))
+    if where.benchmark_model is not None and not found.is_phone:
+        raise UserError(
+            f"--benchmark-model {where.benchmark_model}: name the phone, as in --target adb:SERIAL"
+        )
+    if where.benchmark_model is None and found.is_phone:
+        raise UserError(
+            f"{address}: a phone has no Python; give the path of LiteRT's benchmark_model for it by --benchmark-model"
+        )
+    return found
+
+
+def place_at(where: Where) -> Place | Phone:
+    """The machine to measure on, which is a phone where one is named."""
+    found = _reached(where)
+    if found.shell is None:
+        return ThisMachine(where.backend)
+    if found.is_phone and where.benchmark_model is not None:
+        return Phone(found.shell, where.benchmark_model, where.backend.delegate)
+    return ReachedDevice(Device(found.shell, found.python, where.note), where.backend)
+
+
+def finding_at(where: Where) -> Finding:
+    """What finds landmarks with a bundle on the machine to measure on."""
+    place = place_at(where)
+    return partial(_finding_on, place) if isinstance(place, Phone) else place.finding
+
+
+@contextmanager
+def _finding_on(phone: Phone, bundle: Bundle) -> Iterator[Finder]:
+    phone.check_runs(bundle)
+    with LiteRtSession(bundle, 1) as session:
+        yield PhoneFinder(phone, bundle, session)

@@ -92,6 +92,14 @@ class Figures:
             raise ValueError("figures that are NaN, infinite or negative")
 
 
+@dataclass(frozen=True)
+class _Paths:
+    """Where on the device program and model lie."""
+
+    program: str
+    model: str
+
+
 class BenchmarkModel:
     """The program at ``program`` on this machine, for the device that ``shell`` reaches."""
 
@@ -99,12 +107,17 @@ class BenchmarkModel:
         self._shell = shell
         self._program = program
 
+    @property
+    def version(self) -> str:
+        """The program, by the start of its sha256: several have this name, and many versions."""
+        return f"benchmark_model {self._digest(self._program)[:16]}"
+
     def measure(self, model: Path, settings: Settings) -> Figures:
         """Run the .tflite file ``model`` on random input.
 
         Raises UserError where it does not run, or not in the delegate, or where the program does not know a flag.
         """
-        return read_figures(self._run(model, settings.flags(), settings.delegate))
+        return read_figures(self._run(self._brought(model), settings.flags(), settings.delegate))
 
     def outputs(self, model: Path, inputs: NDArray[Any], settings: Settings) -> list[bytes]:
         """What ``model`` computes of each of ``inputs``: the raw bytes of its outputs, one after the other.
@@ -122,20 +135,25 @@ class BenchmarkModel:
                 path.write_bytes(values.tobytes())
             self._shell.push(files)
             try:
-                return [self._output(model, once, place, here / "out") for place in files]
+                paths = self._brought(model)
+                return [self._output(paths, once, place, here / "out") for place in files]
             finally:
                 with suppress(UserError):  # of two errors, the first is the cause
                     self._shell.run(f"rm -rf {folder}")
 
-    def _output(self, model: Path, once: Settings, place: str, to: Path) -> bytes:
+    def _output(self, paths: _Paths, once: Settings, place: str, to: Path) -> bytes:
         files = [f"--input_layer_value_files={_INPUT}:{place}", f"--output_filepath={place}.out"]
-        self._run(model, [*once.flags(), *files], once.delegate)
+        self._run(paths, [*once.flags(), *files], once.delegate)
         self._shell.pull(f"{place}.out", to)
         return to.read_bytes()
 
-    def _run(self, model: Path, flags: Sequence[str], delegate: str) -> str:
-        program, graph = self._bring(self._program), self._bring(model)
-        told = self._shell.run(f"chmod 755 {program} && ./{program} --graph={graph} {' '.join(flags)} 2>&1")
+    def _brought(self, model: Path) -> _Paths:
+        program = self._bring(self._program, "")
+        self._shell.run(f"chmod 755 {program}")
+        return _Paths(program, self._bring(model, ".tflite"))
+
+    def _run(self, paths: _Paths, flags: Sequence[str], delegate: str) -> str:
+        told = self._shell.run(f"./{paths.program} --graph={paths.model} {' '.join(flags)} 2>&1")
         ignored = re.search(r"Unconsumed cmdline flags:[ \t]*(\S.*)", told)
         # CompiledModel's knows no other kernels for the CPU than XNNPACK's.
         unknown = [one for one in ignored[1].split() if one != _DELEGATE_FLAGS["xnnpack"]] if ignored else []
@@ -143,19 +161,21 @@ class BenchmarkModel:
             raise UserError(f"{self._program}: knows no {unknown[0]}; take TensorFlow Lite's benchmark_model")
         if delegate != "none" and "will not be executed by the delegate" in told:
             raise UserError(
-                f"{model}: {self._shell.address} does not run it by {delegate}; choose another delegate"
+                f"{self._shell.address}: does not run the file by {delegate}; choose another delegate"
             )
         return told
 
-    def _bring(self, file: Path) -> str:
-        """The path on the device of a file that is pushed unless it is there."""
+    def _digest(self, file: Path) -> str:
         try:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            return hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError as error:
             raise UserError(
                 f"{file}: cannot be read ({error.strerror}); name a file for {self._shell.address}"
             ) from None
-        path = f"files/{digest}{file.suffix}"
+
+    def _bring(self, file: Path, ending: str) -> str:
+        """The path on the device of a file that is pushed unless it is there."""
+        path = f"files/{self._digest(file)}{ending}"
         if not self._shell.run(f"ls {path} 2>/dev/null || true"):
             self._shell.push({path: file})
         return path

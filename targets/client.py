@@ -16,6 +16,10 @@ Feed = Callable[[IO[bytes]], object]
 """Writes what a command is given to the file that is its standard input."""
 
 
+GOING_OUT_SECONDS = 2
+"""How long a client that is let go of may take to send what it was told."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a client ended: its status, what it wrote to standard error, and whether anything came before."""
@@ -85,7 +89,12 @@ class Following:
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """Let go of the command."""
+        """Let go of the command, once what it was told has gone out."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GOING_OUT_SECONDS)
         _let_go(self._process)
         self._out.close()
         self._errors.close()

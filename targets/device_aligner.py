@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slimalign.runtimes.aligner import Landmarks
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.session import Backend
-from slimalign.targets.device_job import Device, Job, Subject, device_results
+from slimalign.targets.device_job import Device, Job, Subject, clear, device_results
 
 Image = NDArray[np.uint8]
 
@@ -18,11 +18,12 @@ Image = NDArray[np.uint8]
 class DeviceAligner:
     """Finds the landmarks of crops with ``bundle`` on ``device``; ``threads`` None means all its cores.
 
-    ``runtime`` is known once it has found some.
+    ``runtime`` is known once it has found some. What was found before the line drops is not looked for again, until
+    ``clear``.
     """
 
     faces_at_once = 128
-    """Crops are sent by so many, each a job of its own: what is done when the line drops is not done again."""
+    """Crops are sent by so many, each a job of its own."""
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class DeviceAligner:
         self.landmarks = bundle.manifest.landmark_scheme.count
         self.runtime = ""
         self._device, self._bundle = device, bundle
+        self._jobs: list[Job] = []
         self._entries = {"threads": threads, "backend": backend._asdict(), "landmarks": self.landmarks}
 
     def align_crops(self, crops: Image) -> Landmarks:
         """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB that were cut by ``rule``, in pixels of the crop."""
         points, scores = [np.zeros((0, self.landmarks, 2))], [np.zeros((0, self.landmarks))]
         job = Job("points", [Subject(self._bundle, crops)], self._entries)
+        self._jobs.append(job)
         with closing(device_results(self._device, job)) as results:
             for entry in results:
                 if entry["kind"] == "points":
@@ -49,3 +52,9 @@ class DeviceAligner:
                     scores.append(np.array(entry["scores"]))
                     self.runtime = entry["runtime"]
         return Landmarks(np.concatenate(points), np.concatenate(scores))
+
+    def clear(self) -> None:
+        """Take what was found off the device, once all of it is safe here."""
+        for job in self._jobs:
+            clear(self._device, job)
+        self._jobs.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from slimalign.targets.target import PYTHON
 
 Image = NDArray[np.uint8]
 
+FOUND = "slimalign-found"
 HOME = ".slimalign"
 """What slimalign keeps on a device, in the user's home; files are known by what is in them and sent only once."""
 
@@ -34,6 +35,8 @@ class Device:
 
     shell: Shell
     python: str = PYTHON
+    note: Callable[[str], None] = lambda text: None
+    """Told what the user had better know, a line each."""
 
     @property
     def address(self) -> str:
@@ -70,13 +73,13 @@ class _Packed:
 def device_results(device: Device, job: Job) -> Generator[dict[str, Any], None, None]:
     """The results of ``job``, those that an earlier call left on the device first.
 
-    A job that came to its end is cleared away there. Where the line drops, the device goes on by itself, and the next
-    call picks up its results. Raises LineDroppedError and UserError.
+    Where the line drops, the device goes on by itself, and the next call picks up its results. What came to its end
+    is there until ``clear``. Raises LineDroppedError and UserError.
     """
-    shell, packed = device.shell, _packed(job)
+    shell, packed = device.shell, _packed(job, device.python)
+    _check_python(device)
     _push_missing(shell, packed.files)
     command = " ".join(shlex.quote(part) for part in (device.python, packed.agent, packed.folder))
-    ended = False
     with shell.lines(command) as lines, _stopping(lines):
         for line in lines:
             if not line.startswith("{"):
@@ -84,10 +87,23 @@ def device_results(device: Device, job: Job) -> Generator[dict[str, Any], None, 
             entry: dict[str, Any] = json.loads(line)
             if entry["kind"] == "error":
                 raise UserError(f"{shell.address}: {entry['message']}")
-            ended = ended or entry["kind"] == "end"
-            yield entry
-    if ended:
-        shell.run(f"rm -rf {shlex.quote(packed.folder)}")
+            if entry["kind"] == "note":
+                device.note(f"{shell.address}: {entry['text']}")
+            else:
+                yield entry
+
+
+def clear(device: Device, job: Job) -> None:
+    """Take ``job`` off the device, once its results are safe here."""
+    device.shell.run(f"rm -rf {shlex.quote(_packed(job, device.python).folder)}")
+
+
+def _check_python(device: Device) -> None:
+    there = device.shell.run(f"if command -v {shlex.quote(device.python)} >/dev/null; then echo {FOUND}; fi")
+    if FOUND not in there:
+        raise UserError(
+            f"{device.address}: {device.python} is not there; name its Python by --python, or as python in a profile"
+        )
 
 
 @contextmanager
@@ -103,19 +119,19 @@ def _stopping(lines: Lines) -> Iterator[None]:
         raise
 
 
-def _packed(job: Job) -> _Packed:
+def _packed(job: Job, python: str) -> _Packed:
     files: dict[str, bytes | Path] = {}
     agent = agent_file()
     agent_path = f"{HOME}/agents/{key_of(agent)}.pyz"
     files[agent_path] = agent
-    bundles, crops = [], []
-    for subject in job.subjects:
-        bundles.append(_add_bundle(files, subject.bundle))
-        crops.append(_add_crops(files, subject.crops))
-    entries = {**job.entries, "kind": job.kind, "bundles": bundles, "crops": crops}
-    text = json.dumps(entries, sort_keys=True).encode()
-    folder = f"{HOME}/jobs/{key_of(text + agent_path.encode())}"
-    files[f"{folder}/job.json"] = text
+    bundles = [_add_bundle(files, subject.bundle) for subject in job.subjects]
+    crops = [_saved(subject.crops) for subject in job.subjects]
+    keys = [key_of(data) for data in crops]
+    entries = {**job.entries, "kind": job.kind, "bundles": bundles, "python": python}
+    folder = f"{HOME}/jobs/{key_of(json.dumps([agent_path, keys, entries], sort_keys=True).encode())}"
+    places = [f"{folder}/{key}.npy" for key in keys]
+    files.update(zip(places, crops, strict=True))
+    files[f"{folder}/job.json"] = json.dumps({**entries, "crops": places}, sort_keys=True).encode()
     return _Packed(folder, files, agent_path)
 
 
@@ -132,13 +148,10 @@ def _add_bundle(files: dict[str, bytes | Path], bundle: Bundle) -> str:
     return folder
 
 
-def _add_crops(files: dict[str, bytes | Path], crops: Image) -> str:
+def _saved(crops: Image) -> bytes:
     packed = io.BytesIO()
     np.save(packed, crops)
-    data = packed.getvalue()
-    path = f"{HOME}/crops/{key_of(data)}.npy"
-    files[path] = data
-    return path
+    return packed.getvalue()
 
 
 def _push_missing(shell: Shell, files: Mapping[str, bytes | Path]) -> None:

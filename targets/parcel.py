@@ -34,13 +34,20 @@ def folder_beside(paths: Iterable[str]) -> str:
 
 def write_parcel(files: Mapping[str, Path], to: IO[bytes]) -> None:
     """Write the ``files``, by the paths that they belong at, as a tar; they keep their right to be executed."""
-    with tarfile.open(fileobj=to, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=to, mode="w|", format=tarfile.USTAR_FORMAT, dereference=True) as tar:
         for number, path in enumerate(files.values()):
-            tar.add(path, str(number), recursive=False)
+            tar.add(path, str(number), recursive=False, filter=_nobodys)
         script = place_script(files).encode()
         member = tarfile.TarInfo(PLACE)
         member.size = len(script)
         tar.addfile(member, io.BytesIO(script))
+
+
+def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without the owner: some users' numbers are larger than a tar holds, and there it is another's anyway."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def place_script(paths: Iterable[str]) -> str:

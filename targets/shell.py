@@ -14,6 +14,16 @@ class LineDroppedError(UserError):
     """The connection to a machine was lost, or never came about; what had come until then is kept."""
 
 
+def cores_of(shell: Shell) -> int:
+    """How many processor cores the machine has; raises UserError where it does not tell."""
+    told = shell.run("nproc").split()
+    if not told or not told[-1].isdigit():
+        raise UserError(
+            f"{shell.address}: does not tell how many cores it has; give numbers, as in --threads 1,4"
+        )
+    return int(told[-1])
+
+
 class Lines(Protocol):
     """A command that runs on the machine: its lines of standard output as they come, without their ends."""
 

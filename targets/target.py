@@ -15,6 +15,14 @@ JETPACKS = Path(__file__).with_name("jetpack.toml")
 OPSET = 17
 """Of ONNX files for a device that has no JetPack."""
 PYTHON = "python3"
+"""The interpreter of a device, where nobody names another."""
+
+
+def at_home(path: str) -> str:
+    """``path`` on a device, where commands run in the user's home."""
+    return path.removeprefix("~/")
+
+
 """The command of a device's Python where its profile names none."""
 
 

@@ -31,7 +31,9 @@ def tensorrt(cuda: ctypes.CDLL, by_name: bool) -> SimpleNamespace:
         NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
         OnnxParser=OnnxParser,
         TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
-        nptype=lambda dtype: {FLOAT: np.float32}[dtype],
+        float32=FLOAT,
+        float16="HALF",
+        int32="INT32",
     )
     module.Runtime = lambda logger: SimpleNamespace(
         deserialize_cuda_engine=lambda data: named[1](cuda, data, named[0]) if data else None

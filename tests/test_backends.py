@@ -57,7 +57,7 @@ def test_litert_takes_an_external_delegate_with_its_options(absolute: Bundle, de
     before = ctypes.CDLL(str(delegate)).standInPrepared()
     with LiteRtSession(absolute, 1, Backend(delegate=f"{delegate},backend=htp")) as session:
         assert np.array_equal(session.run(IMAGE), np.abs(IMAGE))
-        assert session.runtime == "litert-libstandin"
+        assert session.runtime == "litert-libstandin,backend=htp"
     assert ctypes.CDLL(str(delegate)).standInPrepared() > before
 
 

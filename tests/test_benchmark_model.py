@@ -183,7 +183,7 @@ def test_outputs_of_single_images_are_fetched(device: Device, tmp_path: Path) ->
         (
             "echo 'Though GPU delegate is explicitly applied, the model graph will not be executed by the delegate.'",
             "gpu",
-            "does not run it by gpu; choose another delegate",
+            "does not run the file by gpu; choose another delegate",
         ),
         ("echo 'ERROR: Failed to load'; exit 1", "xnnpack", "ERROR: Failed to load"),
         ("echo Aborted", "xnnpack", "gave no figures that can be read; it ended with: Aborted"),
