@@ -66,7 +66,15 @@ def many_heatmaps(height: int, width: int) -> np.ndarray:
     noise = rng.normal(size=(12, height, width))
     peaks = 0.1 * rng.random((height * width, height * width)) + 3 * np.eye(height * width)
     flat = np.zeros((1, height, width))
-    kinds = (noise, noise.round(), -np.abs(noise), 200 * noise, peaks.reshape(-1, height, width), flat, flat - 2)
+    kinds = (
+        noise,
+        noise.round(),
+        -np.abs(noise),
+        200 * noise,
+        peaks.reshape(-1, height, width),
+        flat,
+        flat - 2,
+    )
     return np.concatenate(kinds).astype(np.float32)
 
 
