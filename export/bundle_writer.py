@@ -12,16 +12,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.cost import count
 from slimalign.export.face_scores import ScoreReport, score_report
 from slimalign.export.formats import Format, format_named
-from slimalign.export.gate import Gate, GateError, GateReport
+from slimalign.export.gate import GateError, GateReport
 from slimalign.export.golden import write_golden
 from slimalign.export.int8_share import LEAST_SHARE
 from slimalign.export.parity import (
-    Float32,
-    Image,
     ParityError,
     ParityReport,
     PointsReport,
@@ -78,10 +75,7 @@ def write_bundle(
         if rescue is not None:
             write_text(part / RESCUE_NAME, rescue.to_json())
             bundle = _with_files(bundle, RESCUE_NAME)
-        found = check(bundle)
-        if report is not None:
-            report(found)
-        bundle = _with_golden(_scored(_passed(bundle, found), bench, kind, report), kind)
+        bundle = _scored(_checked(bundle, kind, check, report), bench, kind, report)
         _move(part, folder)
         for failed in CHECKS:
             shutil.rmtree(_beside(folder, f"failed-{failed}"), ignore_errors=True)
@@ -106,27 +100,29 @@ FAULTS = {
 }
 
 
-def _check_of(bench: Workbench, kind: Format) -> Callable[[Bundle], ParityReport | PointsReport | GateReport]:
+Check = Callable[[Session], ParityReport | PointsReport | GateReport]
+
+
+def _check_of(bench: Workbench, kind: Format) -> Check:
     """The check of a file; a network or faces that will not do for it are told of before anything is written."""
     if kind.exact:
         comparison = compare_points if bench.gives_points(kind.kind) else compare
-        return partial(_compared, comparison, bench.heatmaps, bench.parity_crops)
-    return partial(_judged, bench.gate, kind)
+        heatmaps, crops = bench.heatmaps, bench.parity_crops
+        return lambda session: comparison(heatmaps, session, crops)
+    return partial(bench.gate.judge, faces=kind.gate_faces)
 
 
-def _compared(
-    comparison: Callable[[Float32, Session, Image], ParityReport | PointsReport],
-    heatmaps: Float32,
-    crops: Image,
-    bundle: Bundle,
-) -> ParityReport | PointsReport:
-    with open_bundle(bundle, threads=1) as session:
-        return comparison(heatmaps, session, crops)
-
-
-def _judged(gate: Gate, kind: Format, bundle: Bundle) -> GateReport:
-    with kind.opener(bundle, None) as session:
-        return gate.judge(session, kind.gate_faces)
+def _checked(bundle: Bundle, kind: Format, check: Check, report: Callable[[Report], None] | None) -> Bundle:
+    """``bundle``, once it has passed; with a golden face, which the same session finds, where a device is to run it."""
+    # Exact files are compared on few crops, summed in one order; those of fewer bits are judged on many faces.
+    with kind.opener(bundle, 1 if kind.exact else None) as session:
+        found = check(session)
+        if report is not None:
+            report(found)
+        passed = _passed(bundle, found)
+        if kind.kind == "torch":
+            return passed
+        return _with_files(passed, *write_golden(bundle.folder, session))
 
 
 def _passed(bundle: Bundle, found: ParityReport | PointsReport | GateReport) -> Bundle:
@@ -165,15 +161,6 @@ def with_nme(bundle: Bundle, split: str, nme: float) -> Bundle:
     return _with_manifest(
         bundle, dataclasses.replace(bundle.manifest, nme={**bundle.manifest.nme, split: nme})
     )
-
-
-def _with_golden(bundle: Bundle, kind: Format) -> Bundle:
-    """``bundle`` with a golden face, where a device is to run it."""
-    if kind.kind == "torch":
-        return bundle
-    # On one thread, so that every machine sums in the same order.
-    with kind.opener(bundle, 1) as session:
-        return _with_files(bundle, *write_golden(bundle.folder, session))
 
 
 def _with_files(bundle: Bundle, *names: str) -> Bundle:

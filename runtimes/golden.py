@@ -50,7 +50,8 @@ CONVENTIONS = (
     "the box's centre, resampled to input_size pixels a side; both are in bundle.json.",
     "image_to_crop * (x, y, 1) takes a pixel of the image to the crop. n = floor(1 / image_to_crop[0][0]); from n = 2 "
     "on the image is first averaged over cells of n x n pixels and rounded, the first cell starting n pixels left of "
-    "and above floor(where the crop's 0,0 lies in the image); then it is interpolated linearly, black outside.",
+    "and above floor(where the crop's 0,0 lies in the image); then it is interpolated linearly, black outside. A port "
+    "may round otherwise: 2 grey levels are no fault.",
     "crop_sha256 is of the crop's bytes, three a pixel, row by row. rgb is a pixel of the crop, input the same as the "
     "network takes it: (rgb / 255 - mean) / std. A file whose input is int8 takes input / scale + zero_point, rounded, "
     "by the numbers in the file.",

@@ -139,6 +139,8 @@ def test_a_real_bundles_golden_face_is_found_from_its_heatmaps(
     ("given", "said"),
     [
         (("NCHW", 1), "give FILE LAYOUT K H W STRIDE DECODER [INPUT_SIZE BOX_SCALE X0 Y0 X1 Y1]"),
+        (("NCHW", 0, 2, 2, 4, "local-mean"), "'0': a whole number from 1 is needed"),
+        (("NCHW", 1, 2, 2, "4px", "local-mean"), "'4px' is not a number"),
         (("NCHW", 2, 2, 2, 4, "local-mean"), "does not hold 2 x 2 x 2 float32 numbers"),
         (("NCHW", 1, 1, 2, 4, "local-mean"), "does not hold 1 x 1 x 2 float32 numbers"),
         (("HWC", 1, 2, 2, 4, "local-mean"), "layout 'HWC' is unknown; it is NCHW or NHWC"),

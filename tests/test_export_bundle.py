@@ -47,7 +47,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "files", "runtime"),
     [
-        ("onnx", ["bundle.json", "model.onnx"], "onnxruntime"),
+        ("onnx", ["bundle.json", "golden.json", "golden.png", "model.onnx"], "onnxruntime"),
         ("torch", ["architecture.json", "bundle.json", "weights.safetensors"], "pytorch"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_bundle_is_replaced_and_what_a_kill_left_is_cleared(
     (tmp_path / "small.part" / "model.onnx").write_bytes(b"half a model")
     bundle = write_bundle(tmp_path / "small", Workbench(subject, crops), "onnx")
     assert names(tmp_path) == ["small"]
-    assert names(bundle.folder) == ["bundle.json", "model.onnx"]
+    assert names(bundle.folder) == ["bundle.json", "golden.json", "golden.png", "model.onnx"]
 
 
 def test_what_is_no_bundle_is_not_replaced(subject: ExportSubject, crops: np.ndarray, tmp_path: Path) -> None:

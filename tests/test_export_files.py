@@ -106,7 +106,8 @@ def test_the_litert_bundle_says_what_it_holds(litert_bundle: Bundle) -> None:
     assert (manifest.format, manifest.layout) == ("litert", "NHWC")
     assert (manifest.precision, manifest.batch) == ("fp32", None)
     assert [path.name for path in litert_bundle.folder.parent.iterdir()] == ["small"]
-    assert list(manifest.files) == [manifest.model] == ["model.tflite"]
+    assert manifest.model == "model.tflite"
+    assert list(manifest.files) == ["model.tflite", "golden.png", "golden.json"]
     assert set(manifest.tools) == {"slimalign", "torch", "litert-torch", "litert-converter"}
 
 

@@ -175,3 +175,49 @@ def test_a_quantised_file_tells_of_its_own_points_in_onnx_runtime(format_name: s
     assert entries(bundle)["version"].startswith("onnxruntime ")
     with OnnxRuntimeSession(bundle, 1) as session:
         assert check_golden(bundle, session).points_px < 1e-4
+
+
+def cut_by_the_conventions(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The crop as golden.json describes it, in plain loops over black surroundings: (size, size, 3) float64."""
+    scale, shift = matrix[0, 0], matrix[:, 2]
+    cell = int(1 / scale)
+    origin = np.zeros(2)
+    if cell >= 2:
+        corner = np.floor(-shift / scale).astype(int) - cell
+        count = int(size / scale / cell) + 4
+        image = np.array(
+            [
+                [mean_of(image, corner + cell * np.array([i, j]), cell) for i in range(count)]
+                for j in range(count)
+            ]
+        ).round()
+        # The middle of cell 0 in pixels of the image.
+        origin = corner + (cell - 1) / 2
+    cut = np.zeros((size, size, 3))
+    for y in range(size):
+        for x in range(size):
+            place = ((np.array([x, y]) - shift) / scale - origin) / max(cell, 1)
+            (left, top), (right_share, bottom_share) = np.floor(place).astype(int), place % 1
+            for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+                i, j = left + dx, top + dy
+                if 0 <= i < image.shape[1] and 0 <= j < image.shape[0]:
+                    share = abs(1 - dx - right_share) * abs(1 - dy - bottom_share)
+                    cut[y, x] += share * image[j, i]
+    return cut
+
+
+def mean_of(image: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """The mean over a square of pixels, black outside the image."""
+    x0, y0 = np.maximum(corner, 0)
+    x1, y1 = np.maximum(corner + side, 0)
+    mean: np.ndarray = image[y0:y1, x0:x1].sum(axis=(0, 1)) / side**2
+    return mean
+
+
+@pytest.mark.parametrize("size", [256, 128, 64])
+def test_the_conventions_are_enough_to_cut_the_crop(size: int) -> None:
+    face = draw_face(SEED, scheme_named("wflw-98"), 400)
+    rule = CropRule(size)
+    cut = cut_by_the_conventions(face.image, rule.matrix(face.box), size)
+    # Means and sums may be rounded otherwise, once each.
+    assert np.abs(cut - rule.crop(face.image, face.box)).max() <= 2

@@ -60,6 +60,13 @@ def test_parity_holds_with_the_same_file(slimalign: Command, place: Place, profi
     assert 0 <= found["mean_px"] <= found["p95_px"] <= found["largest_px"] < 1e-3
 
 
+def test_the_golden_face_stays_here(slimalign: Command, place: Place, profile: Path, sshd: Sshd) -> None:
+    assert (place.onnx / "golden.png").is_file()
+    assert slimalign("parity", place.onnx, "--target", profile, "--faces", "1").status == 0
+    (folder,) = (sshd.home / HOME / "bundles").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "model.onnx"]
+
+
 def test_parity_fails_where_the_device_finds_something_else(
     slimalign: Command, place: Place, profile: Path, sshd: Sshd
 ) -> None:
