@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from cells import CROPS, expected_points, onnx_bundle
 from sshd import Sshd, running_sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
+from slimalign.runtimes.agent import told_there
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND
 from slimalign.runtimes.timing import Protocol, Record
 from slimalign.runtimes.timing_loop import Span
@@ -30,6 +32,7 @@ from slimalign.targets.agent_file import agent_file
 from slimalign.targets.device_aligner import DeviceAligner
 from slimalign.targets.device_job import HOME, Device
 from slimalign.targets.shell import LineDroppedError
+from slimalign.targets.ssh import LONGEST_SOCKET
 
 ROUNDS = 3
 SLOW = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(6, 0.9), ROUNDS)
@@ -160,6 +163,89 @@ def test_after_a_loss_of_power_the_same_command_goes_on(device: Device, sshd: Ss
         assert len(record.samples_ms) > len(samples)
 
 
+def test_under_other_conditions_it_is_measured_anew(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    def kill(done: int) -> None:
+        if done == 5:
+            for agent in agents(sshd):
+                os.kill(agent, signal.SIGKILL)
+
+    with pytest.raises(UserError):
+        swept(device, cells, kill)
+    path, notes = journal(sshd), list[str]()
+    old = entries(path)
+    for entry in old:
+        if entry["kind"] == "before":
+            entry["conditions"]["power_mode"] = "15W"
+        if entry["kind"] == "visit":
+            entry["samples_ms"] = [1e6]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in old))
+    records = swept(replace(device, note=notes.append), cells)
+    assert max(max(record.samples_ms) for record in records) < 1e5
+    assert notes == [f"{sshd.address}: the device is set another way since the last time: measuring anew"]
+
+
+def test_a_line_that_dies_without_a_word_does_not_hold_the_device_up(
+    device: Device, sshd: Sshd, cells: Bundle
+) -> None:
+    frozen: list[float] = []
+
+    def freeze(done: int) -> None:
+        if done == 4:
+            sshd.freeze()
+            frozen.append(time.monotonic())
+
+    thread = threading.Thread(target=lambda: suppressed(swept, device, cells, freeze))
+    thread.start()
+    while not frozen:
+        time.sleep(0.05)
+    kept = await_end(journal(sshd))
+    assert len([entry for entry in kept if entry["kind"] == "visit"]) == VISITS
+    assert thread.is_alive(), "the line was not yet known to be dead"
+    sshd.cut()
+    thread.join(30)
+
+
+def suppressed(call: Callable[..., object], *given: object) -> None:
+    """A call whose connection may be lost."""
+    with suppress(LineDroppedError):
+        call(*given)
+
+
+def test_two_measurements_take_turns(device: Device, sshd: Sshd, cells: Bundle) -> None:
+    other = Device(shell_of(sshd.address) or device.shell, sys.executable)
+    found: list[list[Record]] = []
+    notes: list[str] = []
+
+    def another() -> None:
+        noting = replace(other, note=notes.append)
+        found.append(sweep_on(noting, [cells], (3,), (1,), crops, SLOW))
+
+    thread = threading.Thread(target=another)
+
+    def start(done: int) -> None:
+        if done == 3:
+            thread.start()
+
+    first = swept(device, cells, start)
+    thread.join(60)
+    assert notes == [f"{sshd.address}: another measurement is at work there: waiting for it"]
+    assert first[0].after["time"] <= found[0][0].before["time"]
+
+
+def test_what_was_found_before_a_line_dropped_is_not_looked_for_again(
+    device: Device, sshd: Sshd, cells: Bundle
+) -> None:
+    finder = DeviceAligner(device, cells, 1, DEFAULT_BACKEND)
+    first = finder.align_crops(CROPS)
+    path = journal(sshd)
+    before = path.read_bytes()
+    again = DeviceAligner(device, cells, 1, DEFAULT_BACKEND)
+    assert np.array_equal(again.align_crops(CROPS).points, first.points)
+    assert path.read_bytes() == before
+    again.clear()
+    assert list((sshd.home / HOME / "jobs").iterdir()) == []
+
+
 def test_two_at_once_follow_one_measurement(device: Device, sshd: Sshd, cells: Bundle) -> None:
     other = Device(shell_of(sshd.address) or device.shell, sys.executable)
     found: list[list[Record]] = []
@@ -174,7 +260,13 @@ def test_two_at_once_follow_one_measurement(device: Device, sshd: Sshd, cells: B
     assert [one.samples_ms for one in found[0]] == [one.samples_ms for one in mine]
 
 
-def test_ctrl_c_stops_the_device_too(device: Device, sshd: Sshd, cells: Bundle) -> None:
+@pytest.mark.parametrize("longest_socket", [LONGEST_SOCKET, 0], ids=["shared", "alone"])
+def test_ctrl_c_stops_the_device_too(
+    device: Device, sshd: Sshd, cells: Bundle, longest_socket: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a connection that commands share, and without."""
+    monkeypatch.setattr("slimalign.targets.ssh.LONGEST_SOCKET", longest_socket)
+
     def interrupt(done: int) -> None:
         if done == 4:
             raise KeyboardInterrupt  # as Python does on the signal, wherever it is
@@ -213,6 +305,14 @@ def test_a_bundle_that_no_device_runs_is_refused(device: Device, tmp_path: Path)
         UserError, match="format = 'torch' does not run on a device; export it as one of onnx"
     ):
         swept(device, onnx_bundle(folder, format="torch"))
+
+
+def test_on_a_device_a_missing_library_is_not_mended_by_slimaligns_extras() -> None:
+    error = MissingLibraryError(".slimalign/model.tflite", "LiteRT", "ai-edge-litert", "litert")
+    assert (
+        told_there(error)
+        == f"LiteRT is not installed there; run {sys.executable} -m pip install ai-edge-litert"
+    )
 
 
 def test_the_agent_is_the_same_file_each_time() -> None:

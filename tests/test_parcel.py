@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import subprocess
+import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +53,27 @@ def test_a_whole_parcel_is_put_in_its_places(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     found = {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
     assert found == {path: bytes([number]) * 700 * number for number, path in enumerate(PATHS)}
+
+
+def test_a_link_is_sent_as_what_it_leads_to_and_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a model")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    made = io.BytesIO()
+    real = tarfile.TarFile.gettarinfo
+
+    def of_a_large_directory(self: tarfile.TarFile, *given: Any, **named: Any) -> tarfile.TarInfo:
+        member = real(self, *given, **named)
+        member.uid = 1234567890
+        return member
+
+    monkeypatch.setattr(tarfile.TarFile, "gettarinfo", of_a_large_directory)
+    write_parcel({"c": tmp_path / "link"}, made)
+    made.seek(0)
+    with tarfile.open(fileobj=made) as tar:
+        first = tar.getmembers()[0]
+        assert (first.isfile(), first.size, first.uid, first.uname) == (True, 7, 0, "")
 
 
 def test_a_local_file_that_is_missing_is_told(tmp_path: Path) -> None:

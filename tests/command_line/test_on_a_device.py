@@ -11,6 +11,8 @@ import pytest
 from command_line.place import Command, Place
 from sshd import Sshd, running_sshd
 
+from slimalign.targets.device_job import HOME
+
 
 @pytest.fixture
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
@@ -91,6 +93,7 @@ def test_parity_fails_where_the_device_finds_something_else(
             ("--target", "adb:R58M"),
             "adb:R58M: a phone has no Python; give the path of LiteRT's benchmark_model",
         ),
+        (("--delegate", "gpu"), "--delegate is for bundles of format litert, these are onnx; leave it out"),
         (("--benchmark-model", "b"), "--benchmark-model b: name the phone, as in --target adb:SERIAL"),
         (("--target", "ssh://somebody@127.0.0.1:1"), "127.0.0.1:1: no ssh server listens there"),
     ],
