@@ -246,10 +246,12 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
             listener.tell(note("the device is set another way since the last time: measuring anew"))
             journal.forget()
             kept = []
-        elif kept:
-            listener.tell(note("going on with what was broken off before"))
+        ended = any(entry["kind"] == "end" for entry in kept)
+        if kept:
+            how = "picking up what was found meanwhile" if ended else "going on with what was broken off"
+            listener.tell(note(how))
         journal.follow()
-        if stop.is_asked() or any(entry["kind"] == "end" for entry in kept):
+        if ended or stop.is_asked():
             return
         busy = os.path.join(folder, os.pardir, os.pardir, "busy")
         waiting = note("another measurement is at work there: waiting for it")

@@ -30,6 +30,12 @@ SSH_FAILED = 255
 """What ssh ends with where itself, and not the command, has failed."""
 
 
+_OWN = re.compile(
+    r"ssh|Connection |client_loop|mux_client|kex_exchange|packet_write|Timeout, |banner exchange"
+)
+"""How the lines begin that ssh itself writes to standard error; others are the command's."""
+
+
 class SshShell:
     """The machine ``host``; see ``Shell``. Its commands share one connection, which ``close`` ends.
 
@@ -111,8 +117,11 @@ class SshShell:
         mend = None if ended.anything_came else self._mend(ended.err)
         if mend is not None:
             raise UserError(f"{self.address}: {mend}")
+        # Of what came on standard error, only ssh's own lines bear on the line.
+        own = [line for line in ended.err.splitlines() if _OWN.match(line)]
+        reason = f" ({own[-1].strip()})" if own else ""
         raise LineDroppedError(
-            f"{self.address}: the line is down ({ended.reason}); the same command goes on when it is up"
+            f"{self.address}: the line is down{reason}; the same command goes on when it is up"
         )
 
     def _mend(self, err: str) -> str | None:
