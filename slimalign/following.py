@@ -42,10 +42,10 @@ def follow_film(
     find = how.places.finder()
     with open_film(source) as film, open_bundle(bundle, None, how.backend) as session:
         aligner = Aligner(session, figures.clock)
-        # Boxes that are given do not change: they are looked at again only where a face is lost.
+        # Boxes that are given do not change: they are looked at again only while a face of theirs is missing.
         every = 0 if how.places.detector is None else how.find_every
-        least = least_score_of(aligner, how.places)
-        tracker = Tracker(aligner, find, figures.clock, least, every, how.smoothing)
+        least, wanted = least_score_of(aligner, how.places), max(1, len(how.places.boxes))
+        tracker = Tracker(aligner, find, figures.clock, least, every, how.smoothing, wanted)
         task = progress.add_task(f"following {source}", total=film.frames)
         frame_by_frame = _FrameByFrame(film, tracker, aligner.manifest.landmark_scheme, how, figures)
 
@@ -71,7 +71,7 @@ class _FrameByFrame:
 
     def run(self, told: Told) -> None:
         """Go through the frames; what breaks the pass off is raised once the files are whole."""
-        broken: UserError | KeyboardInterrupt | None = None
+        broken: BaseException | None = None
         with ExitStack() as files:
             points = None
             if self._how.points is not None:
@@ -89,7 +89,7 @@ class _FrameByFrame:
                     if points is not None:
                         points.add(document)
                     told(document)
-            except (UserError, KeyboardInterrupt) as error:
+            except BaseException as error:  # noqa: BLE001, whatever it is: it is raised once the files are closed
                 broken = error
         if broken is not None:
             raise broken
