@@ -119,10 +119,11 @@ class Tracker:
     """Follows the faces of one video.
 
     A face whose points' mean score falls below ``least_score``, or that leaves the image, is lost, and remembered with
-    its number and its filter for REMEMBERED_S. ``find`` is asked for boxes while a face is lost or fewer than
-    ``wanted`` are followed, and every ``find_every`` frames (0: never else). A box found where a face was lost is that
-    face; every other is a new one. At the ``find_every`` frames a face that has drifted off what was found is put
-    there. ``smoothing`` None leaves the points as they are. ``clock`` counts the stages ``detect`` and ``smooth``.
+    its number and its filter for REMEMBERED_S. ``find`` is asked for boxes while a face is lost or there is none, or,
+    where there are ``most`` faces, while fewer are followed; and every ``find_every`` frames (0: never else). A box
+    found where a face was lost is that face; every other is a new one. At the ``find_every`` frames a face that has
+    drifted off what was found is put there. ``smoothing`` None leaves the points as they are. ``clock`` counts the
+    stages ``detect`` and ``smooth``.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Tracker:
         least_score: float,
         find_every: int = 0,
         smoothing: Smoothing | None = None,
-        wanted: int = 1,
+        most: int | None = None,
     ) -> None:
         self._aligner = aligner
         self._find = find
@@ -141,7 +142,7 @@ class Tracker:
         self._least_score = least_score
         self._find_every = find_every
         self._smoothing = smoothing
-        self._wanted = wanted
+        self._most = most
         self._faces: list[_Face] = []
         self._lost: list[_Face] = []
         self._frames = 0
@@ -152,7 +153,8 @@ class Tracker:
         held = self._held(image)
         self._lost = [face for face in self._lost if time_s - face.seen_s <= REMEMBERED_S]
         due = self._find_every > 0 and self._frames % self._find_every == 0
-        if self._lost or len(held) < self._wanted or due:
+        missing = bool(self._lost) or not held if self._most is None else len(held) < self._most
+        if missing or due:
             self._find_more(image, held, due)
         self._frames += 1
         held.sort(key=lambda one: one[0].number)
@@ -193,8 +195,10 @@ class Tracker:
             found = list(self._find(image))
         if not due:
             found = [box for box in found if not _among(box, [seen.tight for _, seen in held])]
-        # A face that was hidden for a moment may be where it was, and a box that was given long ago need not be.
-        boxes = _rows([*found, *(face.box for face in self._lost)])
+        # A face that was hidden for a moment may be where it was, and in a box that was given long ago it need not be.
+        # Where any score will do it would be found there in any case.
+        hidden = self._lost if self._least_score > 0 else []
+        boxes = _rows([*found, *(face.box for face in hidden)])
         for box, seen in zip(boxes, _seen_twice(self._aligner, image, boxes), strict=True):
             if not self._is_face(seen, image):
                 continue
@@ -203,7 +207,8 @@ class Tracker:
             if place is None and due:
                 place = _nearest(box, known)
             if place is None:
-                held.append((self._face_at(seen), seen))
+                if self._most is None or len(held) < self._most:
+                    held.append((self._face_at(seen), seen))
             elif due and _overlap(seen.tight, known[place]) < DRIFTED:
                 held[place] = (held[place][0], seen)
 

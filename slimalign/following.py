@@ -43,9 +43,10 @@ def follow_film(
     with open_film(source) as film, open_bundle(bundle, None, how.backend) as session:
         aligner = Aligner(session, figures.clock)
         # Boxes that are given do not change: they are looked at again only while a face of theirs is missing.
-        every = 0 if how.places.detector is None else how.find_every
-        least, wanted = least_score_of(aligner, how.places), max(1, len(how.places.boxes))
-        tracker = Tracker(aligner, find, figures.clock, least, every, how.smoothing, wanted)
+        given = how.places.detector is None
+        every, most = (0, max(1, len(how.places.boxes))) if given else (how.find_every, None)
+        least = least_score_of(aligner, how.places)
+        tracker = Tracker(aligner, find, figures.clock, least, every, how.smoothing, most)
         task = progress.add_task(f"following {source}", total=film.frames)
         frame_by_frame = _FrameByFrame(film, tracker, aligner.manifest.landmark_scheme, how, figures)
 

@@ -245,7 +245,7 @@ def test_after_a_second_a_face_that_comes_is_a_new_one_and_the_detector_rests(al
 
 def test_given_boxes_are_looked_at_again_for_as_long_as_a_face_is_missing(aligner: Aligner) -> None:
     finder = Finder(box_of(0, 10, 20), box_of(1, 250, 20))
-    follow = Tracker(aligner, finder, StageClock(), least_score=0.9, wanted=2).follow
+    follow = Tracker(aligner, finder, StageClock(), least_score=0.9, most=2).follow
     follow(scene((0, 10, 20), (1, 250, 20)), 0.0)
     assert len(follow(scene((1, 250, 20)), 5.0)) == 1
     assert len(follow(scene((1, 250, 20)), 10.0)) == 1
