@@ -36,7 +36,7 @@ from slimalign.runtimes.metrics import jitter
 from slimalign.runtimes.schemes import LandmarkScheme
 from slimalign.runtimes.smoothing import Smoothing
 from slimalign.runtimes.stage_clock import StageClock
-from slimalign.runtimes.tracker import FIND_EVERY, FindBoxes, Tracker, least_score_for, new_faces
+from slimalign.runtimes.tracker import FIND_EVERY, FindBoxes, TrackedFace, Tracker, least_score_for, new_faces
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -56,7 +56,7 @@ class Paths:
     """What became of a film of T frames: ``true``, ``raw`` and ``smoothed`` points (T, K, 2) in pixels.
 
     ``distances`` (T,) are the true faces' inter-ocular ones, ``still`` (T,) says in which frames the face rests,
-    ``lag_s`` (T,) is what the filter tells of its lag.
+    ``lag_s`` (T,) is what the filter tells of its lag, the mean over the points weighted by their speed.
     """
 
     true: Floats
@@ -137,9 +137,14 @@ def follow(
         smoothed=np.stack([face.smoothed for face in seen]),
         distances=aligner.manifest.landmark_scheme.distances(true, "inter-ocular"),
         still=np.array([frame.still for frame in frames]),
-        lag_s=np.array([face.lag_s.mean() for face in seen]),
+        lag_s=np.array([_by_speed(face) for face in seen]),
         fps=fps,
     )
+
+
+def _by_speed(face: TrackedFace) -> float:
+    moving = float(face.speeds.sum())
+    return float((face.lag_s * face.speeds).sum()) / moving if moving else float(face.lag_s.mean())
 
 
 def panned(aligner: Aligner, frames: Sequence[FilmFrame], find: FindBoxes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import check_replaceable, replacing
+from slimalign.runtimes.files import check_name, check_replaceable, replacing
 from slimalign.runtimes.quiet import quiet_opencv
 
 Image = NDArray[np.uint8]
@@ -32,6 +32,7 @@ def check_film_path(path: Path) -> None:
         raise UserError(
             f"{path}: its ending names no video that can be written; end it in {', '.join(CODECS)}"
         )
+    check_name(path)
     check_replaceable(path)
 
 

@@ -69,12 +69,13 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """A face of a video in one frame: its number, what was seen, the smoothed points and their lag (K,)."""
+    """A face of a video in one frame: its number, what was seen, the smoothed points, their lag (K,) and speeds (K,) in its sizes a second."""
 
     number: int
     seen: SeenFace
     smoothed: Floats
     lag_s: Floats
+    speeds: Floats
 
 
 @dataclass
@@ -249,10 +250,11 @@ def _seen_twice(aligner: Aligner, image: Image, boxes: Floats) -> list[SeenFace 
 
 def _smoothed(face: _Face, seen: SeenFace, time_s: float) -> TrackedFace:
     if face.filter is None:
-        return TrackedFace(face.number, seen, seen.points, np.zeros(len(seen.points)))
+        none = np.zeros(len(seen.points))
+        return TrackedFace(face.number, seen, seen.points, none, none)
     size = float((face.box[2:] - face.box[:2]).max())
     points = face.filter.smooth(seen.points, time_s, size)
-    return TrackedFace(face.number, seen, points, face.filter.lag_s)
+    return TrackedFace(face.number, seen, points, face.filter.lag_s, face.filter.speeds)
 
 
 def _rows(boxes: Sequence[Floats]) -> Floats:

@@ -109,6 +109,6 @@ class _FrameByFrame:
         found = []
         for face in faces:
             if self._how.smoothing is not None:
-                self._figures.lag(face.lag_s)
+                self._figures.lag(face.lag_s, face.speeds)
             found.append({"face": face.number, **face_document(face.seen, face.smoothed)})
         return {"frame": number, "time_s": round(frame.time_s, 6), "faces": found}

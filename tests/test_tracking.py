@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.batches import MEAN
 from slimalign.export.bundle_writer import write_bundle
+from slimalign.passes import Figures
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
@@ -84,6 +85,23 @@ def test_swift_points_lag_less_than_slow_ones() -> None:
     # cutoff c is 1 + 10 * 2.5 * (1 + lag * FPS), and the lag 1 / (2 pi c).
     cutoff = 13 + np.sqrt(13**2 + 25 * FPS / (2 * np.pi))
     assert smoother.lag_s == pytest.approx([1 / (2 * np.pi), 1 / (2 * np.pi * cutoff)], rel=1e-6)
+
+
+def test_what_is_done_to_smoothed_points_does_not_come_back() -> None:
+    given = np.ones((2, 2))
+    smoother = OneEuro(Smoothing())
+    smoother.smooth(given, 0.0, 10.0)[:] = 100.0
+    given[:] = 100.0
+    smoother.smooth(np.ones((2, 2)), 1.0, 10.0)[:] = 100.0
+    np.testing.assert_array_equal(smoother.smooth(np.ones((2, 2)), 2.0, 10.0), np.ones((2, 2)))
+
+
+def test_the_lag_of_a_pass_is_that_of_the_points_that_move() -> None:
+    figures = Figures()
+    figures.lag(np.array([0.2, 0.01]), speeds=np.array([0.0, 3.0]))
+    assert figures.to_dict()["lag_ms"] == pytest.approx(10.0)
+    figures.lag(np.array([0.2, 0.05]), speeds=np.array([0.0, 1.0]))
+    assert figures.to_dict()["lag_ms"] == pytest.approx((3 * 10 + 50) / 4)
 
 
 @pytest.mark.parametrize("time_s", [1.0, 0.5, np.nan])
