@@ -1,6 +1,7 @@
 """Jitter, error against the true path, and lag, before and after smoothing, on a drawn film.
 
-The film's noise and motion are known.
+The film's noise and motion are known. A second film pans fast, to show whether tracking drifts: the error of the
+tracked points stands beside that of looking anew in every frame.
 
 ``python -m slimalign.benchmarks.drawn_video --bundle BUNDLE --out FOLDER`` prints the figures and writes them there as
 ``drawn_video.json``, with the film itself (``film.mp4``), the tracked one and its stop as a GIF: raw points left,
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from numpy.typing import NDArray
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.drawn.film import FilmFrame, FilmPlan, drawn_film
 from slimalign.runtimes.aligner import Aligner
+from slimalign.runtimes.boxes import overlaps, whole_box
 from slimalign.runtimes.bundle import read_bundle
+from slimalign.runtimes.crop import tight_box
 from slimalign.runtimes.detector import open_detector
 from slimalign.runtimes.drawing import contact_sheet, draw_landmarks, enlarged
 from slimalign.runtimes.errors import CheckError, UserError
@@ -33,11 +36,13 @@ from slimalign.runtimes.metrics import jitter
 from slimalign.runtimes.schemes import LandmarkScheme
 from slimalign.runtimes.smoothing import Smoothing
 from slimalign.runtimes.stage_clock import StageClock
-from slimalign.runtimes.tracker import FindBoxes, Tracker
+from slimalign.runtimes.tracker import FIND_EVERY, FindBoxes, TrackedFace, Tracker, least_score_for, new_faces
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
 
+PAN_S = 1.0
+"""Seconds in which the second film pans from side to side and back: up to a sixth of the face from frame to frame."""
 GIF_SIDE, GIF_ZOOM = 96, 2
 """The square of the film that is in the GIF, about an eye at rest, in pixels, and how many times as large."""
 GIF_SECONDS = 1.2
@@ -51,7 +56,7 @@ class Paths:
     """What became of a film of T frames: ``true``, ``raw`` and ``smoothed`` points (T, K, 2) in pixels.
 
     ``distances`` (T,) are the true faces' inter-ocular ones, ``still`` (T,) says in which frames the face rests,
-    ``lag_s`` (T,) is what the filter tells of its lag, the mean over the points.
+    ``lag_s`` (T,) is what the filter tells of its lag, the mean over the points weighted by their speed.
     """
 
     true: Floats
@@ -77,7 +82,10 @@ def main() -> None:
     scheme = bundle.manifest.landmark_scheme
     frames = list(drawn_film(plan, scheme))
     with open_bundle(bundle, threads=1) as session:
-        paths = follow(Aligner(session), frames, finder(chosen.detector), plan.fps)
+        find = finder(chosen.detector)
+        paths = follow(Aligner(session), frames, find, plan.fps, least_score_for(bundle.manifest))
+        swift = replace(plan, pan_s=PAN_S)
+        pan = panned(Aligner(session), list(drawn_film(swift, scheme)), find)
         runtime = session.runtime
     figures = {
         "bundle": bundle.manifest.name,
@@ -85,7 +93,7 @@ def main() -> None:
         "runtime": runtime,
         "film": asdict(plan),
     }
-    figures |= {"smoothing": asdict(Smoothing()), **measured(paths)}
+    figures |= {"smoothing": asdict(Smoothing()), **measured(paths), "pan": {"pan_s": PAN_S, **pan}}
     text = json.dumps(figures, indent=1, allow_nan=False) + "\n"
     write_text(chosen.out / "drawn_video.json", text)
     write_film(chosen.out / "film.mp4", [frame.image for frame in frames], plan.fps)
@@ -106,14 +114,16 @@ def main() -> None:
 def finder(detector: Path | None) -> FindBoxes:
     """A detector's boxes, or the whole picture."""
     if detector is None:
-        return lambda image: np.array([[-0.5, -0.5, image.shape[1] - 0.5, image.shape[0] - 0.5]])
+        return lambda image: whole_box(image)[None]
     found = open_detector(detector)
     return lambda image: found.detect(image)[0]
 
 
-def follow(aligner: Aligner, frames: Sequence[FilmFrame], find: FindBoxes, fps: float) -> Paths:
+def follow(
+    aligner: Aligner, frames: Sequence[FilmFrame], find: FindBoxes, fps: float, least_score: float
+) -> Paths:
     """Track the one face of the film; raises CheckError where it is not one face in every frame."""
-    tracker = Tracker(aligner, find, StageClock(), least_score=-np.inf, smoothing=Smoothing())
+    tracker = Tracker(aligner, find, StageClock(), least_score, FIND_EVERY, Smoothing())
     seen = []
     for number, frame in enumerate(frames):
         faces = tracker.follow(frame.image, frame.time_s)
@@ -127,9 +137,44 @@ def follow(aligner: Aligner, frames: Sequence[FilmFrame], find: FindBoxes, fps: 
         smoothed=np.stack([face.smoothed for face in seen]),
         distances=aligner.manifest.landmark_scheme.distances(true, "inter-ocular"),
         still=np.array([frame.still for frame in frames]),
-        lag_s=np.array([face.lag_s.mean() for face in seen]),
+        lag_s=np.array([_by_speed(face) for face in seen]),
         fps=fps,
     )
+
+
+def _by_speed(face: TrackedFace) -> float:
+    moving = float(face.speeds.sum())
+    return float((face.lag_s * face.speeds).sum()) / moving if moving else float(face.lag_s.mean())
+
+
+def panned(aligner: Aligner, frames: Sequence[FilmFrame], find: FindBoxes) -> dict[str, Any]:
+    """Errors of the moving raw points, mean and worst frame, in pixels: tracked, and looked for anew in every frame.
+
+    ``frames_without`` counts the frames of the movement in which nothing is found where the face is.
+    """
+    least = least_score_for(aligner.manifest)
+    tracker = Tracker(aligner, find, StageClock(), least, FIND_EVERY)
+    found: dict[str, list[float]] = {"tracked": [], "anew": []}
+    moving = 0
+    for frame in frames:
+        tracked = [face.seen for face in tracker.follow(frame.image, frame.time_s)]
+        if frame.still:
+            continue
+        moving += 1
+        anew = new_faces(aligner, frame.image, find(frame.image), least)
+        for name, faces in (("tracked", tracked), ("anew", anew)):
+            there = overlaps(np.array([face.tight for face in faces]).reshape(-1, 4), tight_box(frame.points))
+            if len(there) > 0 and there.max() > 0:
+                nearest = faces[int(there.argmax())]
+                found[name].append(float(np.linalg.norm(nearest.points - frame.points, axis=1).mean()))
+    return {
+        name: {
+            "error_px": float(np.mean(errors)) if errors else None,
+            "worst_px": max(errors, default=None),
+            "frames_without": moving - len(errors),
+        }
+        for name, errors in found.items()
+    }
 
 
 def measured(paths: Paths) -> dict[str, Any]:

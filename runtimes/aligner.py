@@ -20,6 +20,8 @@ Image = NDArray[np.uint8]
 
 LARGEST_BATCH = 32
 """Crops a run at most, so that a crowd does not exhaust the memory."""
+LARGEST_BOX = 100
+"""Sides of the image; in a crop around a larger box it is a speck, and the way back of its points overflows."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class Aligner:
         """Landmarks of the faces in ``boxes`` (F, 4), x0, y0, x1, y1, of ``image`` (H, W, 3) uint8 RGB.
 
         Up to LARGEST_BATCH faces go through the network at once. The points are in pixels of the image; F = 0 gives
-        empty arrays. Raises UserError for an image of another kind and for a box that is not finite, has no area or
-        lies wholly outside the image.
+        empty arrays. Raises UserError for an image of another kind, boxes of another shape and a box that
+        ``check_box`` refuses.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UserError(
                 f"image of shape {image.shape} and type {image.dtype}: (H, W, 3) uint8 RGB is needed"
             )
-        boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        boxes = _checked_boxes(boxes)
         for box in boxes:
             check_box(box, image.shape[1], image.shape[0])
         matrices = [self.rule.matrix(box) for box in boxes]
@@ -127,8 +129,18 @@ class Aligner:
         return Landmarks(np.empty((faces, self.landmarks, 2)), np.empty((faces, self.landmarks)))
 
 
+def _checked_boxes(boxes: Floats) -> Floats:
+    """``boxes`` as (F, 4); an empty list is F = 0. Raises UserError for another shape."""
+    rows = np.asarray(boxes, dtype=np.float64)
+    if rows.size == 0:
+        return rows.reshape(0, 4)
+    if rows.ndim != 2 or rows.shape[1] != 4:
+        raise UserError(f"boxes of shape {rows.shape}: (F, 4) is needed, x0, y0, x1, y1 of each face")
+    return rows
+
+
 def check_box(box: Floats, width: int, height: int) -> None:
-    """Raise UserError unless ``box`` (x0, y0, x1, y1) has an area and meets the image."""
+    """Raise UserError unless ``box`` (x0, y0, x1, y1) has an area, meets the image and is not far larger than it."""
     x0, y0, x1, y1 = box.tolist()
     fault = None
     if not (all(map(math.isfinite, (x0, y0, x1, y1))) and x1 > x0 and y1 > y0):
@@ -136,5 +148,7 @@ def check_box(box: Floats, width: int, height: int) -> None:
     # The image covers its pixels' whole area: half a pixel more than their centres on each side.
     elif x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
         fault = f"outside the image of {width}x{height} pixels; give x0,y0,x1,y1 in its pixels"
+    elif max(x1 - x0, y1 - y0) > LARGEST_BOX * max(width, height):
+        fault = f"more than {LARGEST_BOX} times as large as the image of {width}x{height} pixels; give the face's own"
     if fault is not None:
         raise UserError(f"box {x0:g},{y0:g},{x1:g},{y1:g}: {fault}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.runtimes.boxes import merged, moved
+from slimalign.runtimes.boxes import merged, moved, whole_box
 from slimalign.runtimes.crop import CropRule, invert, transform_points
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.litert_session import open_interpreter
@@ -37,13 +37,18 @@ class BlazeFace:
         wanted = "give BlazeFace's face_detection_short_range.tflite"
         self._interpreter = open_interpreter(path, threads, mend=wanted)
         self._interpreter.allocate_tensors()
-        (taken,) = self._interpreter.get_input_details()
-        given = {tuple(end["shape"]): end["index"] for end in self._interpreter.get_output_details()}
+        taken = self._interpreter.get_input_details()
+        ends = self._interpreter.get_output_details()
+        given = {tuple(end["shape"]): end["index"] for end in ends}
         self._anchors = anchors()
         count = len(self._anchors)
-        if tuple(taken["shape"]) != (1, SIZE, SIZE, 3) or not {(1, count, 16), (1, count, 1)} <= set(given):
+        if (
+            [tuple(end["shape"]) for end in taken] != [(1, SIZE, SIZE, 3)]
+            or not {(1, count, 16), (1, count, 1)} <= set(given)
+            or any(end["dtype"] != np.float32 for end in (*taken, *ends))
+        ):
             raise UserError(f"{path}: not a network as BlazeFace's of short range; {wanted}")
-        self._input, self._boxes, self._scores = taken["index"], given[1, count, 16], given[1, count, 1]
+        self._input, self._boxes, self._scores = taken[0]["index"], given[1, count, 16], given[1, count, 1]
 
     def detect(self, image: Image) -> tuple[Floats, Floats]:
         """Boxes (F, 4) and scores (F,) of the faces in ``image``, see Detector."""
@@ -52,8 +57,7 @@ class BlazeFace:
 
     def found(self, image: Image) -> tuple[Floats, Floats]:
         """The same with the network's own boxes, before they are laid as landmarks' are."""
-        height, width = image.shape[:2]
-        whole = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
+        whole = whole_box(image)
         rule = CropRule(SIZE, 1.0)  # of the whole image: its longer side fills the square, the rest is black
         self._interpreter.set_tensor(
             self._input, rule.crop(image, whole)[None].astype(np.float32) / 127.5 - 1

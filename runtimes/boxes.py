@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
+def whole_box(image: NDArray[np.uint8]) -> Floats:
+    """The box (4,) of the whole ``image`` (H, W, 3), to the outer edges of its pixels."""
+    height, width = image.shape[:2]
+    return np.array([-0.5, -0.5, width - 0.5, height - 0.5])
+
+
 def overlaps(boxes: Floats, box: Floats) -> Floats:
     """Intersection over union, 0 ... 1, of each of ``boxes`` (N, 4) with ``box`` (4,): (N,)."""
     shared = _areas(np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:]))

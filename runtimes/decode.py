@@ -50,6 +50,9 @@ def decode(heatmaps: "Floats", stride: float, decoder: str) -> "Tuple[Floats, Fl
     """
     if decoder not in DECODERS:
         raise UserError(f"decoder '{decoder}' is unknown; choose one of {', '.join(DECODERS)}")
+    if heatmaps.dtype == np.float16:
+        # Exponentials overflow in it from 11 on, and sums lose what is small.
+        heatmaps = heatmaps.astype(np.float32)
     # NaN is the largest and the smallest value wherever it stands.
     with np.errstate(invalid="ignore"):
         peaks, scores = _peaks(heatmaps)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import check_replaceable, replacing
+from slimalign.runtimes.files import check_name, check_replaceable, replacing
 from slimalign.runtimes.schemes import LandmarkScheme
 
 Floats = NDArray[np.floating]
@@ -84,8 +84,16 @@ def check_image_path(path: Path) -> None:
     check_replaceable(path)
 
 
+def is_image_name(path: Path) -> bool:
+    """Whether the ending of ``path`` is that of an image that OpenCV writes."""
+    # The ending alone: on a name that is not UTF-8 OpenCV ends the process.
+    suffix = path.suffix
+    return suffix.isascii() and bool(cv2.haveImageWriter(f"image{suffix}"))
+
+
 def _check_ending(path: Path) -> None:
-    if not cv2.haveImageWriter(path.name):
+    check_name(path)
+    if not is_image_name(path):
         raise UserError(f"{path}: its ending names no image format; end it in .png or .jpg")
 
 

@@ -37,6 +37,15 @@ def replacing(path: Path, kept: str = "the old file is kept") -> Iterator[Path]:
         raise UserError(f"{path}: {cannot_be_written(error)}{old}") from None
 
 
+def check_name(path: Path) -> None:
+    """Raise UserError for a name that is not text: neither OpenCV nor JSON takes it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise UserError(f"{shown}: the file's name is not UTF-8; rename it") from None
+
+
 def cannot_be_written(error: OSError) -> str:
     """What users are told about a file, after its name, where ``error`` came of writing it."""
     return f"cannot be written ({error.strerror or error}); free some space or mend its rights"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import check_name
 from slimalign.runtimes.quiet import quiet_opencv
 
 Image = NDArray[np.uint8]
@@ -68,14 +69,15 @@ class Film:
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames at times that rise; raises UserError where a file breaks off before its end or a camera is gone."""
-        count, time_s, start = 0, 0.0, time.perf_counter()
+        count, time_s, start = 0, 0.0, 0.0
         while True:
             there, pixels = self._capture.read()
             if not there:
                 break
-            stamp = (
-                time.perf_counter() - start if self._live else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            )
+            stamp = time.perf_counter() if self._live else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # A camera takes its time before the first frame, and some files do not begin at 0.
+            start = stamp if count == 0 and np.isfinite(stamp) else start
+            stamp -= start
             # Some files have no time stamps, or some that go back.
             later = stamp if count == 0 or stamp > time_s else time_s + 1 / self.fps
             time_s = later if np.isfinite(later) else count / self.fps
@@ -113,6 +115,7 @@ def open_film(source: str) -> Film:
         return _pipeline(source, source.removeprefix(PIPELINE))
     if source.startswith(CAMERA):
         return _camera(source, source.removeprefix(CAMERA))
+    check_name(Path(source))
     if not Path(source).is_file():
         raise UserError(f"{source}: no such file; give a photo, a folder, a video, camera:0 or camera:csi")
     capture = _opened(lambda: cv2.VideoCapture(source))

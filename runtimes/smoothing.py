@@ -33,7 +33,8 @@ class OneEuro:
     """The filter of one face's points: the slower a point moves, the more it is smoothed.
 
     Both coordinates of a point share one cutoff frequency, that of its speed in the plane. ``lag_s`` (K,) is how
-    far each point came behind one that moves steadily, at its last frame; it is zero at the first.
+    far each point came behind one that moves steadily, at its last frame; it is zero at the first, as are the
+    ``speeds`` (K,) there, in sizes of the face a second.
     """
 
     def __init__(self, smoothing: Smoothing) -> None:
@@ -42,6 +43,7 @@ class OneEuro:
         self._points: Floats = np.zeros((0, 2))
         self._speeds: Floats = np.zeros((0, 2))
         self.lag_s: Floats = np.zeros(0)
+        self.speeds: Floats = np.zeros(0)
 
     def smooth(self, points: Floats, time_s: float, size: float) -> Floats:
         """The points (K, 2) of the frame at ``time_s`` smoothed; ``size`` is the face's, in the points' unit.
@@ -55,18 +57,18 @@ class OneEuro:
             )
         self._time_s = time_s
         if len(self.lag_s) == 0:
-            self._points, self._speeds = points, np.zeros_like(points)
-            self.lag_s = np.zeros(len(points))
-            return points
+            self._points, self._speeds = np.array(points), np.zeros_like(points)
+            self.lag_s = self.speeds = np.zeros(len(points))
+            return self._points.copy()
         speeds = (points - self._points) / (passed_s * size)
         rate = _share(self._smoothing.speed_cutoff_hz, passed_s)
         self._speeds = self._speeds + rate * (speeds - self._speeds)
-        moving = np.linalg.norm(self._speeds, axis=1)
-        cutoff_hz = self._smoothing.min_cutoff_hz + self._smoothing.beta * moving
+        self.speeds = np.linalg.norm(self._speeds, axis=1)
+        cutoff_hz = self._smoothing.min_cutoff_hz + self._smoothing.beta * self.speeds
         self._points = self._points + _share(cutoff_hz, passed_s)[:, None] * (points - self._points)
         # Of a low-pass of first order on a ramp, exactly: (1 / share - 1) * passed_s is this at any frame rate.
         self.lag_s = 1.0 / (2.0 * np.pi * cutoff_hz)
-        return self._points
+        return self._points.copy()
 
 
 def _share(cutoff_hz: Floats | float, passed_s: float) -> Floats:

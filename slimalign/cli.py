@@ -52,6 +52,8 @@ click_exceptions = import_module(typer.BadParameter.__module__)
 PROGRAM = "slimalign"
 INTERRUPTED = 130
 """The status that typer gives a command that Ctrl-C broke off."""
+RESUMED = {"run", "demo", "slim", "export"}
+"""Commands that train, and that go on where they were broken off."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,7 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # In its standalone mode typer would end by itself, and tell of a mistake in a box of several lines.
         status = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         if status == INTERRUPTED:
-            remark(f"{PROGRAM}: broken off; a run goes on with the same command, after its last whole epoch")
+            given = sys.argv[1:] if arguments is None else arguments
+            goes_on = bool(set(given[:1]) & RESUMED)
+            way = (
+                "goes on with the same command, after its last whole epoch"
+                if goes_on
+                else "what was done is kept"
+            )
+            remark(f"{PROGRAM}: broken off; {way}")
         sys.exit(status)
     except UserError as error:
         _end(error)

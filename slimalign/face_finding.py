@@ -11,24 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.runtimes.aligner import Aligner, check_box
+from slimalign.runtimes.boxes import whole_box
 from slimalign.runtimes.detector import open_detector
 from slimalign.runtimes.drawing import draw_box, draw_landmarks
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import LandmarkScheme
 from slimalign.runtimes.session import available_cores
 from slimalign.runtimes.stage_clock import StageClock
-from slimalign.runtimes.tracker import FindBoxes, SeenFace, new_faces
+from slimalign.runtimes.tracker import USUAL_LEAST_SCORE, FindBoxes, SeenFace, least_score_for, new_faces
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
-
-USUAL_LEAST_SCORE = 0.9
-"""The mean score of a face's points below which it is taken for none, where nothing better is known.
-
-Of the distilled student of ``faces300w_cpu.toml`` the validation and test faces in tight boxes score 0.96 and more,
-under noise, in the dark or blurred by movement 0.93, 95 of 100 squares beside them less than 0.9; of faces half hidden
-or in boxes a seventh off, those that score less have an NME above 20 %.
-"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class FacePlaces:
     least_score: float | None = None
 
     def __post_init__(self) -> None:
-        if self.boxes and self.detector is not None:
+        if len(self.boxes) > 0 and self.detector is not None:
             raise UserError(f"--box and --detector {self.detector}: give one of the two")
         if self.least_score is not None and not math.isfinite(self.least_score):
             raise UserError(f"--least-score {self.least_score:g}: give a number, such as {USUAL_LEAST_SCORE}")
@@ -51,7 +44,7 @@ class FacePlaces:
     @property
     def whole_image(self) -> bool:
         """Whether nothing says where a face is."""
-        return not self.boxes and self.detector is None
+        return len(self.boxes) == 0 and self.detector is None
 
     def finder(self) -> FindBoxes:
         """What gives the boxes of an image; raises UserError for a detector that cannot be opened."""
@@ -61,34 +54,32 @@ class FacePlaces:
         return self._given
 
     def _given(self, image: Image) -> Floats:
-        height, width = image.shape[:2]
-        corners = np.array(list(self.boxes) or [[-0.5, -0.5, width - 0.5, height - 0.5]], dtype=np.float64)
+        corners = np.array(self.boxes if len(self.boxes) > 0 else [whole_box(image)], dtype=np.float64)
         for box in corners:
-            check_box(box, width, height)
+            check_box(box, image.shape[1], image.shape[0])
         return corners
 
 
 def least_score_of(aligner: Aligner, places: FacePlaces) -> float:
-    """The least mean score of a face: what was asked for, what the bundle was measured to need, or else the usual one.
-
-    That is for scores that are probabilities; of peaks of heatmaps nothing is known, and none of them is too low.
-    """
-    for least in (places.least_score, aligner.manifest.score_threshold):
-        if least is not None:
-            return least
-    return USUAL_LEAST_SCORE if aligner.manifest.decoder == "local-softmax" else -math.inf
+    """The least mean score of a face: what was asked for, or else what ``least_score_for`` says of the bundle."""
+    return least_score_for(aligner.manifest) if places.least_score is None else places.least_score
 
 
 def faces_in_photo(
     aligner: Aligner, image: Image, places: FacePlaces, find: FindBoxes, clock: StageClock
 ) -> list[SeenFace]:
-    """The faces of one image: in every given box there is one; a detector's are looked at twice and may be none."""
+    """The faces of one image: a detector's are looked at twice and may be none.
+
+    In every given box, and in the whole image, there is one, unless a least score was asked for that it does not reach.
+    """
     with clock.stage("detect"):
         boxes = find(image)
     if places.detector is not None:
         return new_faces(aligner, image, boxes, least_score_of(aligner, places))
     found = aligner.align(image, boxes)
-    return [SeenFace(*parts) for parts in zip(boxes, found.points, found.scores, strict=True)]
+    faces = [SeenFace(*parts) for parts in zip(boxes, found.points, found.scores, strict=True)]
+    least = -math.inf if places.least_score is None else places.least_score
+    return [face for face in faces if face.scores.mean() >= least]
 
 
 def drawn_faces(image: Image, faces: Sequence[SeenFace], scheme: LandmarkScheme) -> Image:

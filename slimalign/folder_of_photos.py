@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
@@ -16,13 +15,16 @@ from slimalign.passes import Figures, Pass, Told, face_document
 from slimalign.records import PointsFile, check_points_path
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.drawing import check_image_path, write_image
+from slimalign.runtimes.drawing import check_image_path, is_image_name, write_image
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import check_name
 from slimalign.runtimes.images import load_image
 from slimalign.runtimes.schemes import LandmarkScheme
 from slimalign.runtimes.tracker import FindBoxes, SeenFace
 
 Image = NDArray[np.uint8]
+
+WITHOUT_COLOUR = (".pgm", ".pbm")
 
 
 def predict_folder(
@@ -30,8 +32,8 @@ def predict_folder(
 ) -> None:
     """Landmarks in every photo of ``folder``, in the order of their names; ``told`` gets each photo's document.
 
-    A photo that cannot be read, or where a given box lies outside, is passed over, and named at the end in a
-    UserError. Raises UserError too where there are no photos or none holds a face, or a file cannot be written.
+    A photo that cannot be read or drawn, or where a given box lies outside, is named at the end in a UserError; the
+    others go on. Raises UserError too where there are no photos or none holds a face, or a file cannot be written.
     """
     photos = _photos(folder)
     if how.out is not None:
@@ -39,7 +41,7 @@ def predict_folder(
             raise UserError(
                 f"--out {how.out}: is the folder of the photos itself; give another for the drawings"
             )
-        check_image_path(how.out / photos[0].name)
+        check_image_path(drawing_path(how.out, photos[0]))
     if how.points is not None:
         check_points_path(how.points)
     find = how.places.finder()
@@ -59,12 +61,17 @@ def predict_folder(
                 continue
             finally:
                 progress.update(task, advance=1)
-            if how.out is not None:
-                _draw(how.out / photo.name, image, faces, aligner.manifest.landmark_scheme, figures)
             document = {"image": str(photo), "faces": [face_document(face, face.points) for face in faces]}
             if points is not None:
                 points.add(document)
             told(document)
+            if how.out is not None:
+                try:
+                    _draw(
+                        drawing_path(how.out, photo), image, faces, aligner.manifest.landmark_scheme, figures
+                    )
+                except UserError as error:
+                    bad.append(str(error))
     progress.remove_task(task)
     if bad:
         more = (
@@ -78,15 +85,21 @@ def predict_folder(
 
 def _photos(folder: Path) -> list[Path]:
     """The files of ``folder`` whose endings are those of images."""
-    photos = sorted(path for path in folder.iterdir() if path.is_file() and cv2.haveImageWriter(path.name))
+    photos = sorted(path for path in folder.iterdir() if path.is_file() and is_image_name(path))
     if not photos:
         raise UserError(f"{folder}: holds no photos (.jpg, .png ...); give a folder that does")
     return photos
 
 
+def drawing_path(out: Path, photo: Path) -> Path:
+    """Where in ``out`` the drawing of ``photo`` goes: by its name, as .png where its format holds no colour."""
+    return out / (f"{photo.name}.png" if photo.suffix.lower() in WITHOUT_COLOUR else photo.name)
+
+
 def _looked_at(
     aligner: Aligner, photo: Path, how: Pass, find: FindBoxes, figures: Figures
 ) -> tuple[Image, list[SeenFace]]:
+    check_name(photo)
     with figures.clock.stage("read"):
         image = load_image(str(photo), upright=True)
     try:

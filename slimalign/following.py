@@ -42,10 +42,11 @@ def follow_film(
     find = how.places.finder()
     with open_film(source) as film, open_bundle(bundle, None, how.backend) as session:
         aligner = Aligner(session, figures.clock)
-        # Boxes that are given do not change: they are looked at again only where a face is lost.
-        every = 0 if how.places.detector is None else how.find_every
+        # Boxes that are given do not change: they are looked at again only while a face of theirs is missing.
+        given = how.places.detector is None
+        every, most = (0, max(1, len(how.places.boxes))) if given else (how.find_every, None)
         least = least_score_of(aligner, how.places)
-        tracker = Tracker(aligner, find, figures.clock, least, every, how.smoothing)
+        tracker = Tracker(aligner, find, figures.clock, least, every, how.smoothing, most)
         task = progress.add_task(f"following {source}", total=film.frames)
         frame_by_frame = _FrameByFrame(film, tracker, aligner.manifest.landmark_scheme, how, figures)
 
@@ -71,7 +72,7 @@ class _FrameByFrame:
 
     def run(self, told: Told) -> None:
         """Go through the frames; what breaks the pass off is raised once the files are whole."""
-        broken: UserError | KeyboardInterrupt | None = None
+        broken: BaseException | None = None
         with ExitStack() as files:
             points = None
             if self._how.points is not None:
@@ -89,7 +90,7 @@ class _FrameByFrame:
                     if points is not None:
                         points.add(document)
                     told(document)
-            except (UserError, KeyboardInterrupt) as error:
+            except BaseException as error:  # noqa: BLE001, whatever it is: it is raised once the files are closed
                 broken = error
         if broken is not None:
             raise broken
@@ -108,6 +109,6 @@ class _FrameByFrame:
         found = []
         for face in faces:
             if self._how.smoothing is not None:
-                self._figures.lag(face.lag_s)
+                self._figures.lag(face.lag_s, face.speeds)
             found.append({"face": face.number, **face_document(face.seen, face.smoothed)})
         return {"frame": number, "time_s": round(frame.time_s, 6), "faces": found}

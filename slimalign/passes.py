@@ -16,15 +16,12 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.smoothing import Smoothing
 from slimalign.runtimes.stage_clock import StageClock
-from slimalign.runtimes.tracker import SeenFace
+from slimalign.runtimes.tracker import FIND_EVERY, SeenFace
 
 Floats = NDArray[np.floating]
 Document = dict[str, Any]
 Told = Callable[[Document], None]
 Item = TypeVar("Item")
-
-FIND_EVERY = 30
-"""Frames after which a detector looks again for faces that have come in."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,12 @@ class Pass:
     def check_faces(self, source: str, figures: Figures) -> None:
         """Raise UserError where a whole pass found no face."""
         if figures.faces == 0:
-            way = (
-                "give the face's --box, or --detector FILE"
-                if self.places.whole_image
-                else "see to --least-score"
-            )
+            if self.places.whole_image:
+                way = "give the face's --box, or --detector FILE"
+            elif self.places.detector is not None:
+                way = "give the face's --box, another --detector, or a lower --least-score"
+            else:
+                way = "see to --box and --least-score"
             raise UserError(f"{source}: no face found in {figures.images} images; {way}")
 
 
@@ -69,7 +67,7 @@ class Figures:
         self.images = self.faces = self.without_face = 0
         self.seconds = 0.0
         self._start = perf_counter()
-        self._lags_s: list[float] = []
+        self._lagging = self._moving = 0.0
 
     def begin(self) -> None:
         """Time counts from here."""
@@ -82,9 +80,10 @@ class Figures:
         self.without_face += faces == 0
         self.seconds = perf_counter() - self._start
 
-    def lag(self, lag_s: Floats) -> None:
-        """One smoothed face more, by how much each of its points (K,) comes behind."""
-        self._lags_s.append(float(lag_s.mean()))
+    def lag(self, lag_s: Floats, speeds: Floats) -> None:
+        """One smoothed face more: by how much each of its points (K,) comes behind, and how fast it moves."""
+        self._lagging += float((lag_s * speeds).sum())
+        self._moving += float(speeds.sum())
 
     def clocked(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
         """``items``, the making of each counted to ``stage``."""
@@ -98,7 +97,10 @@ class Figures:
             yield item
 
     def to_dict(self) -> Document:
-        """For ``--json``: ``stages_ms`` are milliseconds an image, ``lag_ms`` the mean over faces and points."""
+        """For ``--json``: ``stages_ms`` are milliseconds an image, ``lag_ms`` the mean over faces and points.
+
+        That is weighted by speed: one at rest is smoothed most and has nothing to come behind.
+        """
         images = max(1, self.images)
         return {
             "images": self.images,
@@ -107,7 +109,7 @@ class Figures:
             "seconds": self.seconds,
             "images_per_second": self.images / self.seconds if self.seconds else None,
             "stages_ms": {name: 1000 * seconds / images for name, seconds in self.clock.seconds.items()},
-            "lag_ms": 1000 * float(np.mean(self._lags_s)) if self._lags_s else None,
+            "lag_ms": 1000 * self._lagging / self._moving if self._moving else None,
         }
 
 
@@ -125,4 +127,4 @@ def figures_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     stages = ", ".join(f"{name} {ms:.2f}" for name, ms in figures["stages_ms"].items())
     yield f"milliseconds an image: {stages}"
     if figures["lag_ms"] is not None:
-        yield f"the smoothed points come {figures['lag_ms']:.0f} ms behind in the mean; --no-smoothing leaves them raw"
+        yield f"the smoothed points come {figures['lag_ms']:.0f} ms behind where they move; --no-smoothing leaves them raw"

@@ -21,6 +21,7 @@ from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import check_image_path, write_image
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import check_name
 from slimalign.runtimes.frames import is_film
 from slimalign.runtimes.images import load_image
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
@@ -49,6 +50,7 @@ def predict_photo(
         check_image_path(out)
         if out.resolve() == image_path.resolve():
             raise UserError(f"--out {out}: is the photo itself; give another name for the drawing")
+    check_name(image_path)
     image = load_image(str(image_path), upright=True)
     find = places.finder()
     with open_bundle(bundle, None, backend) as session:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import cannot_be_written, check_replaceable
@@ -29,29 +29,28 @@ class PointsFile:
 
     It takes documents of one image each: ``image`` (a name) or ``frame`` and ``time_s``, and ``faces`` of ``landmarks``
     points. JSON lines are these documents; CSV has a row a face, and none for an image without one. Each is in the
-    file before ``add`` returns. Raises UserError where the file cannot be written.
+    file before ``add`` returns; an old file gives way to the first. Raises UserError where the file cannot be written.
     """
 
     def __init__(self, path: Path, landmarks: int) -> None:
         check_points_path(path)
         self._path = path
-        try:
-            self._file = path.open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise UserError(f"{path}: {cannot_be_written(error)}") from None
-        self._is_csv = path.suffix.lower() == CSV
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        if self._is_csv:
-            self._rows.writerow(csv_header(landmarks))
+        self._landmarks = landmarks
+        self._file: TextIO | None = None
 
     def add(self, document: Mapping[str, Any]) -> None:
         """Write one image's document."""
+        is_csv = self._path.suffix.lower() == CSV
         try:
-            if self._is_csv:
-                self._rows.writerows(csv_rows(document))
+            # Only now: where nothing comes, an old file is kept.
+            first = self._file is None
+            file = self._file = self._file or self._path.open("w", encoding="utf-8", newline="")
+            if is_csv:
+                head = [csv_header(self._landmarks)] if first else []
+                csv.writer(file, lineterminator="\n").writerows([*head, *csv_rows(document)])
             else:
-                self._file.write(json.dumps(document, allow_nan=False) + "\n")
-            self._file.flush()
+                file.write(json.dumps(document, allow_nan=False) + "\n")
+            file.flush()
         except OSError as error:
             raise UserError(f"{self._path}: {cannot_be_written(error)}") from None
 
@@ -61,7 +60,8 @@ class PointsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def csv_header(landmarks: int) -> list[str]:

@@ -60,7 +60,7 @@ def shown_progress() -> Iterator[Progress]:
 
 def print_json(document: Any, indent: int | None = 1) -> None:
     """One JSON document on standard output; a value that is not finite is an error, never printed."""
-    print(json.dumps(document, indent=indent, allow_nan=False))  # noqa: T201
+    print(json.dumps(document, indent=indent, allow_nan=False), flush=True)  # noqa: T201
 
 
 def accuracy_lines(found: Mapping[str, Evaluation]) -> Iterator[str]:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slimalign.compress.data.drawn.film import FilmPlan, drawn_film
+from slimalign.runtimes import film_writer as film_writer_module
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.film_writer import check_film_path, film_writer
 from slimalign.runtimes.frames import Film, has_gstreamer, is_film, open_film
 from slimalign.runtimes.schemes import AFLW, W300
 
 FPS = 25.0
+
+
+def here() -> dict[str, str]:
+    """The environment of a process that imports what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def grey_film(path: Path, times: list[float], fps: float = FPS) -> Path:
@@ -45,7 +57,86 @@ def test_a_frame_is_shown_as_long_as_its_time_says(tmp_path: Path) -> None:
     path = grey_film(tmp_path / "film.avi", [0.0, 3 / FPS, 4 / FPS, 4 / FPS + 10.0])
     with open_film(str(path)) as film:
         found = [round(frame.image.mean() / 10) for frame in film]
-    assert found == [0, *[1] * 3, 2, *[3] * 50]
+    assert found == [*[0] * 3, 1, *[2] * 50, 3]
+
+
+@given(gaps=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=40), fps=st.sampled_from([10.0, 25.0, 30.0]))
+@settings(max_examples=20, deadline=None)
+def test_a_film_is_as_long_as_its_times_say(
+    tmp_path_factory: pytest.TempPathFactory, gaps: list[float], fps: float
+) -> None:
+    times = [0.0, *np.cumsum(gaps)]
+    folder = tmp_path_factory.mktemp("film")
+    with film_writer(folder / "film.avi", fps) as film:
+        for time_s in times:
+            film.write(np.zeros((32, 32, 3), dtype=np.uint8), time_s + 5.0)
+    assert film.written == round(times[-1] * fps) + 1
+    with open_film(str(folder / "film.avi")) as read:
+        assert len(list(read)) == film.written
+
+
+def test_frames_that_come_too_fast_are_left_out(tmp_path: Path) -> None:
+    path = grey_film(tmp_path / "film.avi", [number / (2 * FPS) for number in range(21)])
+    with open_film(str(path)) as film:
+        found = [round(frame.image.mean() / 10) for frame in film]
+    assert len(found) == 11
+    assert all(abs(number - 2 * place) <= 1 for place, number in enumerate(found))
+
+
+ON_A_FULL_DISK = """
+import resource, sys, numpy as np
+from pathlib import Path
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.film_writer import film_writer
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+noise = np.random.default_rng(0)
+try:
+    with film_writer(Path(sys.argv[1]), 25.0) as film:
+        for number in range(100):
+            film.write(noise.integers(0, 256, (96, 128, 3)).astype(np.uint8), number / 25)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no limit of a file's size")
+@pytest.mark.parametrize("ending", ["avi", "mp4"])
+def test_what_fits_on_a_full_disk_is_kept_and_told_in_one_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"film.{ending}"
+    command = [sys.executable, "-c", ON_A_FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=here())
+    assert done.stderr == ""
+    (told,) = done.stdout.splitlines()
+    if path.exists():
+        with open_film(str(path)) as film, suppress(UserError):
+            assert len(list(film)) > 5
+        assert told.startswith(f"{path}: holds ")
+        assert told.endswith(" of 100 frames, more could not be written; free some space")
+    else:
+        assert told == f"{path}: the video could not be written; free some space"
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_disk_that_is_all_but_full_ends_the_film_while_it_can_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film_writer_module, "LEAST_FREE_BYTES", 0)
+    path = tmp_path / "film.mp4"
+    with film_writer(path, FPS) as film:
+        for number in range(3):
+            film.write(np.zeros((64, 64, 3), dtype=np.uint8), number / FPS)
+        # No disk has so much room.
+        monkeypatch.setattr(film_writer_module, "LEAST_FREE_BYTES", 1 << 70)
+        with pytest.raises(UserError) as caught:
+            film.write(np.zeros((64, 64, 3), dtype=np.uint8), 3 / FPS)
+    assert str(caught.value) == f"{path}: the disk is full after 2 frames; free some space"
+    with open_film(str(path)) as read:
+        assert len(list(read)) == 3
+
+
+def test_the_quiet_of_ffmpeg_is_not_handed_on(tmp_path: Path) -> None:
+    grey_film(tmp_path / "film.avi", [0.0])
+    assert "OPENCV_FFMPEG_LOGLEVEL" not in os.environ
 
 
 def test_a_film_that_breaks_off_gives_what_it_holds_and_then_says_so(tmp_path: Path) -> None:

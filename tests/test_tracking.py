@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from cells import LANDMARKS, cell_weights, onnx_network, write_manifest
 from dots import PICTURE, dot_bench, dotted_face
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.batches import MEAN
 from slimalign.export.bundle_writer import write_bundle
+from slimalign.passes import Figures
 from slimalign.runtimes.aligner import Aligner
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import jitter
 from slimalign.runtimes.smoothing import OneEuro, Smoothing
@@ -79,6 +85,23 @@ def test_swift_points_lag_less_than_slow_ones() -> None:
     # cutoff c is 1 + 10 * 2.5 * (1 + lag * FPS), and the lag 1 / (2 pi c).
     cutoff = 13 + np.sqrt(13**2 + 25 * FPS / (2 * np.pi))
     assert smoother.lag_s == pytest.approx([1 / (2 * np.pi), 1 / (2 * np.pi * cutoff)], rel=1e-6)
+
+
+def test_what_is_done_to_smoothed_points_does_not_come_back() -> None:
+    given = np.ones((2, 2))
+    smoother = OneEuro(Smoothing())
+    smoother.smooth(given, 0.0, 10.0)[:] = 100.0
+    given[:] = 100.0
+    smoother.smooth(np.ones((2, 2)), 1.0, 10.0)[:] = 100.0
+    np.testing.assert_array_equal(smoother.smooth(np.ones((2, 2)), 2.0, 10.0), np.ones((2, 2)))
+
+
+def test_the_lag_of_a_pass_is_that_of_the_points_that_move() -> None:
+    figures = Figures()
+    figures.lag(np.array([0.2, 0.01]), speeds=np.array([0.0, 3.0]))
+    assert figures.to_dict()["lag_ms"] == pytest.approx(10.0)
+    figures.lag(np.array([0.2, 0.05]), speeds=np.array([0.0, 1.0]))
+    assert figures.to_dict()["lag_ms"] == pytest.approx((3 * 10 + 50) / 4)
 
 
 @pytest.mark.parametrize("time_s", [1.0, 0.5, np.nan])
@@ -203,9 +226,94 @@ def test_two_faces_keep_their_numbers_when_one_of_them_goes(aligner: Aligner) ->
     (left,) = follow(scene((1, 250, 20)), 1 / FPS)
     assert left.number == 1
     assert np.abs(left.smoothed - points_of(1, 250, 20)).max() < NEAR
-    finder.boxes = [box_of(1, 250, 20), box_of(0, 10, 20)]
+    # It is looked for in every frame, and where it was even when the finder does not see it.
     again = follow(scene((0, 10, 20), (1, 250, 20)), 2 / FPS)
-    assert [face.number for face in again] == [1]  # nothing is lost, and it is not yet time to look
+    assert [face.number for face in again] == [0, 1]
+    assert finder.asked == 3
+
+
+def test_a_face_hidden_for_some_frames_comes_back_with_its_number_and_filter(aligner: Aligner) -> None:
+    finder = Finder(box_of(0, 10, 20), box_of(1, 250, 20))
+    follow = tracker(aligner, finder, smoothing=Smoothing()).follow
+    follow(scene((0, 10, 20), (1, 250, 20)), 0.0)
+    for frame in (1, 2):
+        assert [face.number for face in follow(scene((1, 250, 20)), frame / FPS)] == [1]
+    finder.boxes = [box_of(0, 30, 24)]
+    back, _ = follow(scene((0, 30, 24), (1, 250, 20)), 3 / FPS)
+    assert back.number == 0
+    # The filter goes on from where the face was last.
+    behind = back.seen.points - back.smoothed
+    assert (back.lag_s > 0).all()
+    assert 0.05 < behind[:, 0].mean() < 20
+
+
+def test_after_a_second_a_face_that_comes_is_a_new_one_and_the_detector_rests(aligner: Aligner) -> None:
+    finder = Finder(box_of(0, 10, 20), box_of(1, 250, 20))
+    follow = tracker(aligner, finder).follow
+    follow(scene((0, 10, 20), (1, 250, 20)), 0.0)
+    for frame in range(1, 30):
+        follow(scene((1, 250, 20)), frame / FPS)
+    assert finder.asked == 1 + 25  # it was last seen at 0 s, and is forgotten after 1 s
+    finder = Finder(box_of(0, 10, 20))
+    follow = tracker(aligner, finder).follow
+    follow(scene((0, 10, 20)), 0.0)
+    follow(scene(), 1.0)
+    assert follow(scene((0, 10, 20)), 2.1)[0].number == 1
+
+
+def test_given_boxes_are_looked_at_again_for_as_long_as_a_face_is_missing(aligner: Aligner) -> None:
+    finder = Finder(box_of(0, 10, 20), box_of(1, 250, 20))
+    follow = Tracker(aligner, finder, StageClock(), least_score=0.9, most=2).follow
+    follow(scene((0, 10, 20), (1, 250, 20)), 0.0)
+    assert len(follow(scene((1, 250, 20)), 5.0)) == 1
+    assert len(follow(scene((1, 250, 20)), 10.0)) == 1
+    assert len(follow(scene((0, 10, 20), (1, 250, 20)), 15.0)) == 2
+
+
+def test_a_face_that_has_drifted_is_put_where_the_detector_finds_it(aligner: Aligner) -> None:
+    # Laid badly at first, and nothing is too bad to be a face: its points lie wrong until the detector looks again.
+    finder = Finder(box_of(0, 140, 40))
+    follow = tracker(aligner, finder, least_score=-np.inf, find_every=3).follow
+    errors = []
+    for frame in range(6):
+        (face,) = follow(scene((0, 100, 40)), frame / FPS)
+        errors.append(np.abs(face.seen.points - points_of(0, 100, 40)).max())
+        finder.boxes = [box_of(0, 100, 40)]
+    assert face.number == 0
+    assert min(errors[:3]) > NEAR > max(errors[3:])
+
+
+def test_a_face_that_moves_far_is_looked_at_again_where_it_is(aligner: Aligner) -> None:
+    follow = tracker(aligner, Finder(box_of(0, 100, 40))).follow
+    follow(scene((0, 100, 40)), 0.0)
+    (near,) = follow(scene((0, 101, 40)), 1 / FPS)
+    (far,) = follow(scene((0, 108, 46)), 2 / FPS)
+    assert np.abs(near.seen.box - box_of(0, 100, 40)).max() < 5
+    assert np.abs(far.seen.box - box_of(0, 108, 46)).max() < 5
+
+
+def blind_bundle(folder: Path) -> Bundle:
+    """A network that finds every second point at the top left of the crop and the others at the bottom right."""
+    heatmaps = np.zeros((1, LANDMARKS, 4, 4), dtype=np.float32)
+    heatmaps[:, 0::2, 0, 0] = heatmaps[:, 1::2, 3, 3] = 1.0
+    model = onnx_network("n")
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(0 * cell_weights(), "weights"))
+    model.graph.node[1].output[0] = "nothing"
+    model.graph.node.append(helper.make_node("Add", ["nothing", "fixed"], ["heatmaps"]))
+    model.graph.initializer.append(numpy_helper.from_array(heatmaps, "fixed"))
+    onnx.save(model, folder / "model.onnx")
+    return write_manifest(folder, "model.onnx", box_scale=2.0)
+
+
+def test_a_face_that_grows_larger_than_the_picture_is_lost(tmp_path: Path) -> None:
+    # The points' box is three quarters of the crop, which is twice the box: it grows by half in every frame.
+    image = np.zeros((60, 100, 3), dtype=np.uint8)
+    with open_bundle(blind_bundle(tmp_path), threads=1) as session:
+        follow = tracker(Aligner(session), Finder(np.array([40.0, 20, 60, 40])), least_score=-np.inf).follow
+        seen = [follow(image, frame / FPS) for frame in range(60)]
+    widths = [np.ptp(face.seen.points[:, 0]) for faces in seen for face in faces]
+    assert 100 < max(widths) <= 300
+    assert max(face.number for faces in seen for face in faces) > 0
 
 
 def test_a_detector_is_asked_for_new_faces_now_and_then(aligner: Aligner) -> None:

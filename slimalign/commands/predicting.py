@@ -161,7 +161,8 @@ def _show_figures(figures: dict[str, Any], how: Pass, as_json: bool) -> None:
     for line in figures_lines(figures):
         say(line)
     for what, path in (("drawn", how.out), ("points", how.points)):
-        if path is not None:
+        # What broke off at once has written nothing.
+        if path is not None and path.exists():
             say(f"{what}: {path}")
 
 

@@ -69,7 +69,6 @@ def test_a_video_is_followed_drawn_and_written_as_it_comes(
     assert (figures["images"], figures["faces"], figures["without_face"]) == (FRAMES, FRAMES, 0)
     stages = {"read", "detect", "crop", "network", "decode", "smooth", "draw", "write"}
     assert set(figures["stages_ms"]) == stages
-    assert sum(figures["stages_ms"].values()) <= 1000 * figures["seconds"] / FRAMES
     assert figures["images_per_second"] == pytest.approx(FRAMES / figures["seconds"])
     header, *rows = csv.reader(Path("points.csv").read_text().splitlines())
     assert header[:11] == [
@@ -80,7 +79,7 @@ def test_a_video_is_followed_drawn_and_written_as_it_comes(
         (face,) = document["faces"]
         values = np.array(row[8:], dtype=float).reshape(-1, 3)
         np.testing.assert_array_equal(values, np.column_stack([face["points"], face["scores"]]))
-        assert row[:4] == ["", str(document["frame"]), str(document["time_s"]), "0"]
+        assert row[:4] == ["", str(document["frame"]), str(document["time_s"]), str(face["face"])]
     assert frames_in("drawn.mp4") == FRAMES
     assert done.err.startswith(f"{film}: no --box given, the whole image is taken as one face\n")
 
@@ -173,10 +172,65 @@ def test_a_folder_is_gone_through_by_name_and_its_bad_photos_are_told(
     assert fault.endswith(f"; and 1 more: {photos / 'e.jpg'}")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_name_that_is_not_text_is_told_and_the_others_go_on(
+    slimalign: Command, place: Place, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    odd = os.fsencode(photos) + b"/caf\xe9.png"
+    for name in (os.fsencode(photos) + b"/a.png", odd):
+        shutil.copy(place.data / "0.png", name)
+    done = slimalign("predict", photos, "--bundle", place.onnx, "--out", "drawn", "--points", "points.csv")
+    assert done.status == 2
+    told = f"slimalign: {photos}/caf\\udce9.png: the file's name is not UTF-8; rename it"
+    assert done.err.splitlines()[-1] == told
+    assert os.listdir("drawn") == ["a.png"]
+    (tmp_path / "film").mkdir()
+    for argument in ("predict", "--out"):
+        odd_name = os.fsdecode(odd)
+        source = [odd_name] if argument == "predict" else [photos / "a.png", "--out", odd_name]
+        alone = slimalign("predict", *source, "--bundle", place.onnx)
+        assert (alone.status, alone.err.splitlines()[-1]) == (2, told)
+
+
+def test_a_drawing_that_cannot_be_written_does_not_end_the_folder(
+    slimalign: Command, place: Place, tmp_path: Path
+) -> None:
+    photos, drawn = tmp_path / "photos", tmp_path / "drawn"
+    photos.mkdir()
+    (drawn / "b.png").mkdir(parents=True)  # in the way of the drawing
+    image = cv2.imread(str(place.data / "0.png"))
+    for name in ("a.pgm", "b.png", "c.png"):
+        cv2.imwrite(str(photos / name), image if name != "a.pgm" else image[..., 0])
+    done = slimalign("predict", photos, "--bundle", place.onnx, "--out", drawn, "--points", "points.csv")
+    assert done.status == 2
+    assert done.err.splitlines()[-1].startswith(f"slimalign: {drawn / 'b.png'}: cannot be written")
+    assert sorted(os.listdir(drawn)) == ["a.pgm.png", "b.png", "c.png"]
+    assert cv2.imread(str(drawn / "a.pgm.png")).std(axis=2).max() > 0
+    assert len(Path("points.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_an_old_points_file_stays_where_nothing_comes(
+    slimalign: Command, place: Place, tmp_path: Path
+) -> None:
+    Path("points.csv").write_text("old")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("no photo")
+    done = slimalign("predict", tmp_path / "photos", "--bundle", place.onnx, "--points", "points.csv")
+    assert (done.status, Path("points.csv").read_text()) == (2, "old")
+
+
+def test_boxes_may_be_an_array(place: Place) -> None:
+    box = np.array([[10.0, 10, 60, 60]])
+    photo = place.data / "0.png"
+    assert api.predict(place.onnx, photo, box) == api.predict(place.onnx, photo, box.tolist())
+
+
 def test_images_without_a_face_end_with_one_line(slimalign: Command, place: Place, film: Path) -> None:
     done = slimalign("predict", film, "--bundle", place.onnx, "--least-score", "2", "--box", "20,20,110,110")
     assert done.status == 2
-    assert done.err == f"slimalign: {film}: no face found in 15 images; see to --least-score\n"
+    assert done.err == f"slimalign: {film}: no face found in 15 images; see to --box and --least-score\n"
 
 
 MISTAKES = [

@@ -22,6 +22,8 @@ Image = NDArray[np.uint8]
 
 FADE_S = 1.0
 """How long the movement takes to come up, and to die away before the still part."""
+PAN_REACH = 0.25
+"""How far a pan takes the face to either side, in sides of the picture."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class FilmPlan:
 
     The pictures are ``size`` pixels a side; ``noise`` is the standard deviation of the sensor's, in grey levels of
     255, independent from pixel to pixel and from frame to frame. ``seed`` decides the face's look, the background
-    and the noise.
+    and the noise. In the movement the camera pans from side to side once every ``pan_s`` seconds, 0 for never.
     """
 
     seed: int = 0
@@ -39,6 +41,7 @@ class FilmPlan:
     moving_s: float = 8.0
     still_s: float = 4.0
     noise: float = 4.0
+    pan_s: float = 0.0
 
     @property
     def frames(self) -> int:
@@ -86,12 +89,13 @@ def _posed(plan: FilmPlan, time_s: float) -> tuple[Head, Camera]:
     talk = 0.15 * much * (1.0 - float(np.cos(2.0 * np.pi * time_s / 0.8)))
     head = Head(expression=Expression(mouth_open=talk, smile=0.2, eye_open=(eyes, eyes)))
     side = plan.size
+    across = swing(PAN_REACH, plan.pan_s) if plan.pan_s else swing(0.1, 1.9)
     camera = Camera(
         yaw=np.radians(4.0 + swing(20.0, 3.1)),
         pitch=np.radians(2.0 + swing(8.0, 2.3)),
         roll=np.radians(-3.0 + swing(10.0, 3.7)),
         distance=10.0,
         scale=side * (0.22 + swing(0.03, 4.3)),
-        shift=(side * (0.5 + swing(0.1, 1.9)), side * (0.45 + swing(0.05, 1.3))),
+        shift=(side * (0.5 + across), side * (0.45 + swing(0.05, 1.3))),
     )
     return head, camera
