@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.benchmarks.mains import run_main
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.sample import Sample, normalising_distances
 from slimalign.compress.data.splits import FORMATS, load_split
@@ -105,4 +106,4 @@ def box_nmes(aligner: Aligner, matched: Matched) -> dict[str, Floats]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.benchmarks.mains import run_main
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.drawn.film import FilmFrame, FilmPlan, drawn_film
 from slimalign.runtimes.aligner import Aligner
@@ -253,4 +254,4 @@ def write_gif(path: Path, pictures: Sequence[Image], pause_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Generator
 
+from slimalign.benchmarks.mains import run_main
 from slimalign.compress.batches import Batch, TrainingFaces, seeded
 from slimalign.compress.data.cache import FaceCache, cached_faces
 from slimalign.compress.data.drawn import drawn_samples
@@ -117,4 +118,4 @@ def step_times(
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

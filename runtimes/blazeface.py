@@ -36,7 +36,10 @@ class BlazeFace:
     def __init__(self, path: Path, threads: int = 1):
         wanted = "give BlazeFace's face_detection_short_range.tflite"
         self._interpreter = open_interpreter(path, threads, mend=wanted)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError:  # LiteRT's only kind
+            raise UserError(f"{path}: this network cannot be laid out by LiteRT; {wanted}") from None
         taken = self._interpreter.get_input_details()
         ends = self._interpreter.get_output_details()
         given = {tuple(end["shape"]): end["index"] for end in ends}

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from zipfile import is_zipfile
 
+from slimalign.runtimes.bundle_zip import MANIFEST_NAME as MANIFEST_NAME
 from slimalign.runtimes.bundle_zip import unpacked, write_zip
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.decode import DECODERS
@@ -19,7 +20,6 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import SCHEMES, LandmarkScheme, scheme_named
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = "bundle.json"
 LAYOUTS = ("NCHW", "NHWC")
 OUTPUTS = ("heatmaps", "points")
 READING = ("input_size", "box_scale", "mean", "std", "scheme", "decoder", "stride")

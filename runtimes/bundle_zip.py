@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import replacing
 
-if TYPE_CHECKING:
-    from slimalign.runtimes.bundle import Bundle
-
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The first time that a zip can tell; every entry has it, so that the same files make the same bytes."""
+MANIFEST_NAME = "bundle.json"
+LARGEST_MANIFEST = 1 << 20
+"""Bytes; a manifest has some hundreds."""
+LARGEST_GROWTH = 100
+"""By how much a file may grow; weights hardly shrink in a zip."""
+LONGEST_NAME = 200
+"""Bytes of a file's name; systems take 255."""
 RIGHTS = stat.S_IFREG | 0o644
 
-Read = Callable[[Path], "Bundle"]
+Opened = TypeVar("Opened")
+Read = Callable[[Path], Opened]
 
 
 def write_zip(folder: Path, names: Sequence[str], path: Path) -> None:
@@ -39,7 +45,7 @@ def write_zip(folder: Path, names: Sequence[str], path: Path) -> None:
             archive.writestr(entry, (folder / name).read_bytes())
 
 
-def unpacked(path: Path, digest: str, read: Read) -> Bundle:
+def unpacked(path: Path, digest: str, read: Read[Opened]) -> Opened:
     """The bundle in the zip ``path``, unpacked into the user's cache by its sha256 ``digest``.
 
     ``read`` reads and checks a bundle's folder. One that is there already and whole is taken as it is, with the engines
@@ -60,7 +66,7 @@ def cache_folder() -> Path:
     return (Path(given) if given else Path.home() / ".cache") / "slimalign" / "bundles"
 
 
-def _unpack(path: Path, folder: Path, read: Read) -> None:
+def _unpack(path: Path, folder: Path, read: Read[Opened]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as name:
@@ -77,18 +83,43 @@ def _unpack(path: Path, folder: Path, read: Read) -> None:
 
 
 def _extract(path: Path, part: Path) -> None:
+    """Write the archive's entries into ``part``, the manifest first: it says which others there may be."""
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            for entry in entries:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            for entry in archive.infolist():
                 _check_entry(path, entry)
-            if len({entry.filename.casefold() for entry in entries}) < len(entries):
+            if len({name.casefold() for name in entries}) < len(archive.infolist()):
                 raise UserError(f"{path}: holds two files of one name; {WAY_OUT}")
-            for entry in entries:
-                with archive.open(entry) as source, (part / entry.filename).open("xb") as target:
+            named = _named(path, archive, entries)
+            foreign = sorted(set(entries) - {MANIFEST_NAME, *named})
+            if foreign:
+                raise UserError(
+                    f"{path}: holds {', '.join(foreign)}, which {MANIFEST_NAME} does not name; {WAY_OUT}"
+                )
+            for name, entry in entries.items():
+                with archive.open(entry) as source, (part / name).open("xb") as target:
                     shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    # A file that is cut or damaged may name compressions, versions and encodings that there are not.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, ValueError) as error:
         raise UserError(f"{path}: no zip, or one cut short or damaged ({error}); {WAY_OUT}") from None
+
+
+def _named(path: Path, archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo]) -> set[str]:
+    """The files that the archive's manifest names; whether it is a manifest is seen once it is unpacked."""
+    entry = entries.get(MANIFEST_NAME)
+    if entry is None:
+        raise UserError(f"{path}: not a bundle, it holds no {MANIFEST_NAME}; {WAY_OUT}")
+    if entry.file_size > LARGEST_MANIFEST:
+        raise UserError(f"{path}: its {MANIFEST_NAME} says it is {entry.file_size} bytes long; {WAY_OUT}")
+    try:
+        data = json.loads(archive.read(entry))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}/{MANIFEST_NAME}: not valid JSON ({error}); export the bundle again"
+        ) from None
+    files = data.get("files") if isinstance(data, dict) else None
+    return set(files) if isinstance(files, dict) else set()
 
 
 WAY_OUT = "give a bundle's folder or a zip made by 'slimalign export --zip'"
@@ -106,24 +137,25 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
         raise UserError(f"{path}: its entry {name!r} lies in a folder or outside; {WAY_OUT}")
     if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
         raise UserError(f"{path}: its entry {name!r} is a link, encrypted or no plain file; {WAY_OUT}")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(f"{path}: its entry {name[:40]!r}... has too long a name; {WAY_OUT}")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(
+            f"{path}: its entry {name!r} is compressed otherwise than zips commonly are; {WAY_OUT}"
+        )
+    if entry.file_size > max(LARGEST_GROWTH * entry.compress_size, LARGEST_MANIFEST):
+        raise UserError(f"{path}: its entry {name!r} says it is {entry.file_size} bytes long; {WAY_OUT}")
 
 
-def _check_whole(path: Path, part: Path, read: Read) -> None:
-    """Raise UserError unless the files in ``part`` are those of one bundle, whole, and no others."""
-    from slimalign.runtimes.bundle import MANIFEST_NAME
-
+def _check_whole(path: Path, part: Path, read: Read[Opened]) -> None:
+    """Raise UserError unless the files in ``part`` are those of one bundle, and whole."""
     try:
-        bundle = read(part)
+        read(part)
     except UserError as error:
         raise UserError(str(error).replace(str(part), str(path))) from None
-    foreign = {file.name for file in part.iterdir()} - {MANIFEST_NAME, *bundle.manifest.files}
-    if foreign:
-        raise UserError(
-            f"{path}: holds {', '.join(sorted(foreign))}, which {MANIFEST_NAME} does not name; {WAY_OUT}"
-        )
 
 
-def _put(part: Path, folder: Path, read: Read) -> None:
+def _put(part: Path, folder: Path, read: Read[Opened]) -> None:
     """Rename ``part`` to ``folder``; what lies there stays if it is whole, as another process has put it there."""
     try:
         os.replace(part, folder)

@@ -36,7 +36,7 @@ DRIFTED = 0.8
 """Overlap with a detection below which a face that is followed may have drifted, and is put there if it has.
 
 In the pan of ``python -m slimalign.benchmarks.drawn_video`` the error is 6.0 pixels with this and LEFT, 7.9 with 0.7
-and 0.8, and 10.8 where faces are neither looked at again nor put right.
+and 0.8, and 10.6 where faces are neither looked at again nor put right.
 """
 REMEMBERED_S = 1.0
 """How long a lost face keeps its number and its filter."""
@@ -69,7 +69,10 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """A face of a video in one frame: its number, what was seen, the smoothed points, their lag (K,) and speeds (K,) in its sizes a second."""
+    """A face of a video in one frame: its number, what was seen and the smoothed points.
+
+    ``lag_s`` (K,) and ``speeds`` (K,), in sizes of the face a second, are those of the filter.
+    """
 
     number: int
     seen: SeenFace

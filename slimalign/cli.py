@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given = sys.argv[1:] if arguments is None else arguments
             goes_on = bool(set(given[:1]) & RESUMED)
             way = (
-                "goes on with the same command, after its last whole epoch"
+                "a run goes on with the same command, after its last whole epoch"
                 if goes_on
                 else "what was done is kept"
             )

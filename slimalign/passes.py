@@ -127,4 +127,4 @@ def figures_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     stages = ", ".join(f"{name} {ms:.2f}" for name, ms in figures["stages_ms"].items())
     yield f"milliseconds an image: {stages}"
     if figures["lag_ms"] is not None:
-        yield f"the smoothed points come {figures['lag_ms']:.0f} ms behind where they move; --no-smoothing leaves them raw"
+        yield f"the smoothed points come {figures['lag_ms']:.0f} ms behind in movement; --no-smoothing leaves them raw"

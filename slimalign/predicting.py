@@ -57,7 +57,10 @@ def predict_photo(
         aligner = Aligner(session)
         faces = faces_in_photo(aligner, image, places, find, StageClock())
     if not faces:
-        raise UserError(f"{image_path}: no face found; give its --box, or another --detector")
+        way = "give its --box, or another --detector"
+        if places.detector is None:
+            way = "no box reaches --least-score; lower it, or give the face's --box"
+        raise UserError(f"{image_path}: no face found; {way}")
     if out is not None:
         write_image(out, drawn_faces(image, faces, aligner.manifest.landmark_scheme))
     return [face_document(face, face.points) for face in faces]

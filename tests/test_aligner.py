@@ -10,6 +10,7 @@ from cells import CROPS, SIZE, expected_points, onnx_bundle
 
 from slimalign.runtimes.aligner import LARGEST_BATCH, Aligner
 from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import input_shape, network_inputs
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 from slimalign.runtimes.session import Float32
@@ -98,3 +99,21 @@ def test_a_crop_is_written_where_it_is_wanted(side: float) -> None:
     assert rule.crop(image, box, out=crops[1]).ctypes.data == crops[1].ctypes.data
     np.testing.assert_array_equal(crops[1], rule.crop(image, box))
     assert (crops[[0, 2]] == 77).all()
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2), (2, 5), (1, 2, 4)])
+def test_boxes_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with CountingSession(tmp_path) as session, pytest.raises(UserError, match=r"\(F, 4\) is needed"):
+        Aligner(session).align(CROPS[0], np.ones(shape))
+
+
+@pytest.mark.parametrize("side", [101 * SIZE, 1e160, 1e300])
+def test_a_box_far_larger_than_the_image_is_refused(tmp_path: Path, side: float) -> None:
+    box = np.array([[-side / 2, -side / 2, side / 2, side / 2]])
+    with CountingSession(tmp_path) as session, pytest.raises(UserError, match="more than 100 times as large"):
+        Aligner(session).align(CROPS[0], box)
+
+
+def test_no_boxes_give_no_faces(tmp_path: Path) -> None:
+    with CountingSession(tmp_path) as session:
+        assert Aligner(session).align(CROPS[0], np.zeros((0, 4))).points.shape == (0, 19, 2)

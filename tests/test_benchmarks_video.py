@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -131,3 +134,15 @@ def test_a_detectors_boxes_are_measured_against_the_tight_ones(dots: Bundle) -> 
     assert all(values.shape == (2,) for values in nmes.values())
     with pytest.raises(UserError, match="the detector finds none of these faces"):
         detector_boxes.matched_boxes(Shifted(), faces[1:2])
+
+
+@pytest.mark.parametrize("name", ["aligner_overhead", "drawn_video", "detector_boxes"])
+def test_a_path_that_is_not_there_ends_a_benchmark_with_one_line(name: str, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    more = {"drawn_video": ["--out", gone], "detector_boxes": ["--detector", gone, "--data", gone]}
+    command = [sys.executable, "-m", f"slimalign.benchmarks.{name}", "--bundle", gone, *more.get(name, [])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(gone)

@@ -122,6 +122,21 @@ def with_another_model(path: Path) -> None:
         archive.writestr("model.onnx", b"another")
 
 
+def compressed(method: int, name: str = "extra.txt", data: bytes = b"x" * 100) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with zipfile.ZipFile(path, "a", method) as archive:
+            archive.writestr(name, data)
+
+    return change
+
+
+def with_a_huge_model(path: Path) -> None:
+    manifest = zipfile.ZipFile(path).read(MANIFEST_NAME)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MANIFEST_NAME, manifest)
+        archive.writestr("model.onnx", bytes(10 << 20))
+
+
 def no_zip(path: Path) -> None:
     path.write_bytes(b"a model")
 
@@ -142,6 +157,10 @@ def no_zip(path: Path) -> None:
             add(entry("notes.txt"), entry("a.so")),
             r"holds a\.so, notes\.txt, which bundle\.json does not name",
         ),
+        (compressed(zipfile.ZIP_LZMA), "'extra.txt' is compressed otherwise than zips commonly are"),
+        (compressed(zipfile.ZIP_BZIP2), "'extra.txt' is compressed otherwise"),
+        (add(entry("n" * 300)), r"'n{40}'\.\.\. has too long a name"),
+        (with_a_huge_model, "'model.onnx' says it is 10485760 bytes long"),
         (without_manifest, "not a bundle, it holds no bundle.json"),
         (with_another_model, r"cells\.zip/model\.onnx: changed or cut short since the export"),
         (no_zip, "no zip, or one cut short or damaged"),

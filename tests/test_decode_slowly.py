@@ -90,3 +90,12 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(
             maps = np.ascontiguousarray(maps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
         with pytest.raises(NonFiniteError, match="NaN or infinite"):
             decode(maps, 4, decoder)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_half_precision_is_decoded_as_the_same_values_in_single(decoder: str) -> None:
+    heatmaps = np.random.default_rng(0).normal(0, 6, (2, 3, 16, 16)).astype(np.float16)
+    for found, expected in zip(
+        decode(heatmaps, 4.0, decoder), decode(heatmaps.astype(np.float32), 4.0, decoder), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)

@@ -171,6 +171,26 @@ def test_another_network_in_litert_is_no_blazeface(tmp_path: Path) -> None:
         open_detector(path)
 
 
+def test_a_network_of_two_inputs_is_no_blazeface(tmp_path: Path) -> None:
+    from small_litert import computed, litert_file
+
+    path, image = tmp_path / "other.tflite", computed("FLOAT32", (1, 128, 128, 3))
+    path.write_bytes(litert_file("MAXIMUM", [image, image], [image]))
+    with pytest.raises(UserError, match="not a network as BlazeFace's of short range; give BlazeFace's"):
+        open_detector(path)
+
+
+def test_a_network_that_cannot_be_laid_out_is_told_in_one_line(tmp_path: Path) -> None:
+    from small_litert import computed, litert_file
+
+    path = tmp_path / "other.tflite"
+    outputs = [computed("FLOAT32", (1, 896, 16)), computed("FLOAT32", (1, 896, 1))]
+    path.write_bytes(litert_file("ABS", [computed("UINT8", (1, 128, 128, 3))], outputs))
+    with pytest.raises(UserError, match="cannot be laid out") as caught:
+        open_detector(path)
+    assert "\n" not in str(caught.value)
+
+
 whole_boxes = st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(1, 8)] * 2).map(
     lambda parts: np.array([parts[0], parts[1], parts[0] + parts[2], parts[1] + parts[3]])
 )

@@ -181,6 +181,7 @@ def test_a_camera_that_is_gone_is_told_with_what_it_gave(tmp_path: Path) -> None
     assert film.frames is None
     assert str(caught.value) == "camera:0: gives no more frames after 4; see to its cable and power"
     assert len(times) == 4
+    assert times[0] == 0
     assert all(np.diff(times) > 0)
 
 

@@ -40,11 +40,15 @@ def predict(
         typer.Option(help="Mean score of the points below which a find is no face, or a face is lost."),
     ] = None,
     find_every: Annotated[
-        int, typer.Option(help="In videos: frames after which --detector looks for new faces.")
-    ] = 30,
+        Optional[int],
+        typer.Option(help="In videos: frames after which --detector looks again; 30 if not given."),
+    ] = None,
     smoothing: Annotated[
-        bool, typer.Option("--smoothing/--no-smoothing", help="In videos: One-Euro smoothing.")
-    ] = True,
+        Optional[bool],
+        typer.Option(
+            "--smoothing/--no-smoothing", help="In videos: One-Euro smoothing; done if not refused."
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path], typer.Option(help="Write the photo or the video drawn here, or a folder's photos.")
     ] = None,
@@ -72,10 +76,19 @@ def predict(
     A video: `slimalign predict film.mp4 --bundle BUNDLE --detector face_detection_short_range.tflite --out drawn.mp4`
     """
     backend = Backend(provider, delegate, cuda_graph)
+    for_videos = [
+        name
+        for name, value in (("--find-every", find_every), ("--smoothing/--no-smoothing", smoothing))
+        if value is not None
+    ]
     if boxes is not None:
         if source is not None or box or detector is not None or out is not None or points is not None:
             raise UserError(
                 "--boxes FILE.json names photos and boxes: leave out the photo, --box, --detector, --points and --out"
+            )
+        if least_score is not None or for_videos:
+            raise UserError(
+                "--boxes FILE.json: there is a face in every box; leave out --least-score and options of videos"
             )
         _predict_boxes(bundle, boxes, backend)
         return
@@ -83,15 +96,20 @@ def predict(
         raise UserError("give a photo, or --boxes FILE.json for many, or a folder, a video, camera:0")
     from slimalign.face_finding import FacePlaces
     from slimalign.predicting import is_photo, parse_box
+    from slimalign.runtimes.frames import is_film
 
+    if for_videos and not is_film(source):
+        raise UserError(f"{source}: {for_videos[0]} is for videos and cameras; leave it out")
     places = FacePlaces([parse_box(text) for text in box or ()], detector, least_score)
     if is_photo(source):
         _predict_photo(bundle, Path(source), places, out, points, backend, as_json)
         return
     from slimalign.passes import Pass
     from slimalign.runtimes.smoothing import Smoothing
+    from slimalign.runtimes.tracker import FIND_EVERY
 
-    how = Pass(places, out, points, Smoothing() if smoothing else None, find_every, backend)
+    smoothed = None if smoothing is False else Smoothing()
+    how = Pass(places, out, points, smoothed, FIND_EVERY if find_every is None else find_every, backend)
     _predict_many(bundle, source, how, as_json)
 
 
@@ -110,9 +128,17 @@ def _predict_photo(
 
     if points is not None:
         check_points_path(points)
-    found = predict_photo(read_bundle(bundle), photo, places, out, backend)
+    opened = read_bundle(bundle)
+    found = predict_photo(opened, photo, places, out, backend)
     if places.whole_image:
         remark(f"{photo}: {WHOLE_IMAGE}")
+    threshold = opened.manifest.score_threshold
+    for number, face in enumerate(found):
+        score = sum(face["scores"]) / len(face["scores"])
+        if threshold is not None and places.least_score is None and score < threshold:
+            remark(
+                f"{photo}: face {number} scores {score:.3f}, below the bundle's {threshold:.3f}: it may be none"
+            )
     if points is not None:
         with PointsFile(points, len(found[0]["points"])) as file:
             file.add({"image": str(photo), "faces": found})

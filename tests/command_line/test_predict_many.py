@@ -221,6 +221,23 @@ def test_an_old_points_file_stays_where_nothing_comes(
     assert (done.status, Path("points.csv").read_text()) == (2, "old")
 
 
+def test_a_least_score_holds_for_given_boxes_and_a_low_score_is_remarked(
+    slimalign: Command, place: Place, tmp_path: Path
+) -> None:
+    photo = place.data / "0.png"
+    command = ("predict", photo, "--box", "10,10,60,60", "--bundle")
+    refused = slimalign(*command, place.onnx, "--least-score", "2")
+    assert refused.status == 2
+    assert refused.err.startswith(f"slimalign: {photo}: no face found; no box reaches --least-score")
+    sure = shutil.copytree(place.onnx, tmp_path / "sure")
+    entries = json.loads((sure / "bundle.json").read_text())
+    (sure / "bundle.json").write_text(json.dumps({**entries, "score_threshold": 2.0}))
+    done = slimalign(*command, sure, "--json")
+    assert (done.status, len(done.json["faces"])) == (0, 1)
+    assert done.err.startswith(f"{photo}: face 0 scores 0.")
+    assert done.err.endswith("below the bundle's 2.000: it may be none\n")
+
+
 def test_boxes_may_be_an_array(place: Place) -> None:
     box = np.array([[10.0, 10, 60, 60]])
     photo = place.data / "0.png"
@@ -245,6 +262,10 @@ MISTAKES = [
         "predict {film} --bundle {onnx} --box 1,2,3,4 --detector a.onnx",
         "--box and --detector a.onnx: give one",
     ),
+    ("predict {data} --bundle {onnx} --find-every 3", "--find-every is for videos and cameras; leave it out"),
+    ("predict {data} --bundle {onnx} --no-smoothing", "--smoothing/--no-smoothing is for videos and cameras"),
+    ("predict --bundle {onnx} --boxes a.json --least-score 1", "there is a face in every box; leave out"),
+    ("predict {film} --bundle {onnx} --box 0,0,99999,99999", "more than 100 times as large as the image"),
     ("predict {data} --bundle {onnx} --out {data}", "is the folder of the photos itself"),
     ("predict . --bundle {onnx}", ".: holds no photos"),
     ("predict nowhere.mp4 --bundle {onnx}", "nowhere.mp4: no such file; give a photo, a folder, a video"),
