@@ -191,10 +191,11 @@ def _abilities_here() -> list[Ability]:
 
 def _abilities_there(runtimes: Sequence[str], python: str) -> Iterator[Ability]:
     """What a device takes to run bundles: slimalign itself is not needed there."""
-    pip = f"on the device run {python} -m pip install numpy"
+    # In an environment of its own: newer systems let nobody install into theirs.
+    pip = f"on the device run {python} -m venv venv && venv/bin/pip install numpy"
     mends = {
-        "onnx": f"{pip} onnxruntime",
-        "litert": f"{pip} ai-edge-litert",
+        "onnx": f"{pip} onnxruntime, then give --python venv/bin/python",
+        "litert": f"{pip} ai-edge-litert, then give --python venv/bin/python",
         "tensorrt": "on the Jetson run sudo apt-get install nvidia-jetpack python3-libnvinfer python3-numpy",
     }
     for name in runtimes:

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.sweep import FACES
 from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
-from slimalign.targets.address import LOCAL
+from slimalign.targets.address import LOCAL, is_address
+from slimalign.targets.profile import target_named
 from slimalign.targets.shell import cores_of
 
 Floats = NDArray[np.floating]
@@ -252,6 +254,7 @@ def points(
     """
     found = read(results)
     _check_held(results, found, split, normaliser)
+    target = None if target is None else _measured_as(target)
     for option, asked, held in (
         ("protocol", protocol, {record.protocol for record in found.latencies}),
         ("target", target, {record.target for record in found.latencies}),
@@ -261,6 +264,14 @@ def points(
                 f"{results}: no latency with --{option} {asked}; it holds {', '.join(sorted(held)) or 'none'}"
             )
     return join(found, split, normaliser, protocol, target, batch, threads)
+
+
+def _measured_as(target: str) -> str:
+    """The address by which records know ``target``: its own, or that of the profile that it names."""
+    if not is_address(target):
+        with suppress(UserError):
+            return target_named(target).address or target
+    return target
 
 
 def _check_held(path: Path, results: Results, split: str | None, normaliser: str) -> None:

@@ -34,7 +34,7 @@ import json
 import sys
 
 if importlib.util.find_spec("numpy") is None:
-    lacking = "%s has no NumPy; install python3-numpy there, or name a Python that has it" % sys.executable
+    lacking = "%s has no NumPy; name a Python with it and a runtime by --python, see slimalign doctor" % sys.executable
     print(json.dumps({"kind": "error", "message": lacking}))
     sys.exit(2)
 

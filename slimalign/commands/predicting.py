@@ -186,6 +186,8 @@ def _show_figures(figures: dict[str, Any], how: Pass, as_json: bool) -> None:
         return
     for line in figures_lines(figures):
         say(line)
+    if how.out is None and how.points is None:
+        say("--points FILE keeps the points, --out draws them, --json prints them")
     for what, path in (("drawn", how.out), ("points", how.points)):
         # What broke off at once has written nothing.
         if path is not None and path.exists():

@@ -97,7 +97,10 @@ def test_a_device_on_which_nothing_runs_ends_with_status_1(
     python.chmod(0o755)
     done = slimalign("doctor", "--target", profile(tmp_path, sshd.address, python=str(python)))
     assert (done.status, done.err) == (1, "")
-    assert f"on the device run {python} -m pip install numpy onnxruntime" in done.out
+    told = slimalign("doctor", "--target", profile(tmp_path, sshd.address, python=str(python)), "--json").out
+    mends = [check["mend"] for check in json.loads(told)["device"]["checks"]]
+    made = "-m venv venv && venv/bin/pip install numpy onnxruntime, then give --python venv/bin/python"
+    assert f"on the device run {python} {made}" in mends
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,17 @@ def test_bench_measures_there(slimalign: Command, place: Place, sshd: Sshd) -> N
     assert kept[0]["before"]["time"] <= kept[0]["after"]["time"]
 
 
+def test_a_device_has_one_name_for_measuring_and_for_choosing(
+    slimalign: Command, place: Place, profile: Path
+) -> None:
+    assert slimalign("bench", place.onnx, "--target", profile, "--batch", "1", "--threads", "1").status == 0
+    assert slimalign("eval", place.onnx, "--data", place.data, "--data-format", "folder").status == 0
+    report = slimalign("report", "results.jsonl", "--target", profile, "--split", "test")
+    assert report.status == 0, report.err
+    said = slimalign("report", "results.jsonl", "--target", "nowhere", "--split", "test").err
+    assert "no latency with --target nowhere; it holds ssh://" in said
+
+
 def test_eval_judges_what_is_found_there(slimalign: Command, place: Place, profile: Path) -> None:
     data = ("--data", place.data, "--data-format", "folder", "--normaliser", "diagonal", "--json")
     there = slimalign("eval", place.onnx, *data, "--target", profile).json
