@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from sshd import Sshd, running_sshd
 
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
@@ -54,6 +56,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _one_thread_and_one_seed() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """A machine to reach by ssh, which slimalign's own ssh knows."""
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    with running_sshd(folder) as running:
+        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
+        yield running
 
 
 @pytest.fixture

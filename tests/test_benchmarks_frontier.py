@@ -13,82 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from records import accuracy, cost, latency
 from rich.console import Console
 from rich.table import Table
 
 from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
 from slimalign.benchmarks.pick import VALUES, Limits, pick
 from slimalign.benchmarks.report import scatter, short_count, table
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, forget, read
-from slimalign.benchmarks.told_latency import ToldLatency
+from slimalign.benchmarks.results import Results, append, forget, read
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.timing import Record
-
-
-def latency(sha256: str, samples_ms: tuple[float, ...] = (1.0, 2.0, 3.0), batch: int = 1) -> Record:
-    return Record(
-        bundle=f"net-{sha256}",
-        sha256=sha256,
-        runtime="onnxruntime",
-        precision="fp32",
-        batch=batch,
-        threads=1,
-        protocol="kernel-1-draft",
-        target="local",
-        cpu="unknown",
-        started="2026-01-01T00:00:00+00:00",
-        init_ms=1.0,
-        first_ms=1.0,
-        samples_ms=samples_ms,
-    )
-
-
-def accuracy(sha256: str, nme: float, split: str = "test", faces: str = "0a1b") -> AccuracyRecord:
-    subsets = {"far": {"images": 1, "nme": nme, "failure_rate": 0.0, "auc": 60.0}}
-    return AccuracyRecord(
-        f"net-{sha256}", sha256, "onnxruntime", split, faces, "inter-ocular", 3, nme, 0.0, 60.0, subsets
-    )
-
-
-def told(sha256: str, p50_ms: float | None, target: str = "adb:X") -> ToldLatency:
-    """What a phone's program tells."""
-    plain = {
-        "bundle": f"net-{sha256}",
-        "sha256": sha256,
-        "runtime": "litert",
-        "precision": "fp32",
-        "batch": 1,
-        "threads": 1,
-        "protocol": "benchmark_model-1-draft",
-        "target": target,
-        "cpu": "unknown",
-        "started": "2026-01-01T00:00:00+00:00",
-    }
-    figures = {"init_ms": 1.0, "first_ms": 1.0, "count": 50, "mean_ms": 2.0, "min_ms": 1.0, "max_ms": 3.0}
-    return ToldLatency.from_dict({**plain, **figures, "p50_ms": p50_ms})
-
-
-def test_what_a_phones_program_tells_is_joined_as_far_as_it_goes() -> None:
-    results = Results(
-        accuracy=(accuracy("a", 3.5), accuracy("b", 3.6)), told=(told("a", 2.0), told("b", None))
-    )
-    points = {point.bundle: point for point in join(results)}
-    assert (points["net-a"].p50_ms, points["net-a"].p90_ms, points["net-a"].nme) == (2.0, None, 3.5)
-    assert (points["net-b"].p50_ms, points["net-b"].target) == (None, "adb:X")
-    with pytest.raises(UserError, match="several protocols"):
-        join(replace(results, latency=(latency("a"),)))
-
-
-def test_accuracy_found_where_the_latency_was_goes_before_accuracy_found_elsewhere() -> None:
-    there, here = replace(accuracy("a", 4.5), target="ssh://orin"), accuracy("a", 3.5)
-    for order in ((there, here), (here, there)):
-        measured = replace(latency("a"), target="ssh://orin")
-        assert [point.nme for point in join(Results((measured,), order))] == [4.5]
-        assert [point.nme for point in join(Results((latency("a"),), order))] == [3.5]
-
-
-def cost(sha256: str) -> CostRecord:
-    return CostRecord(f"net-{sha256}", sha256, "fp32", size_bytes=4_000_000, params=1_000_000, macs=None)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -151,7 +84,6 @@ def test_what_is_appended_while_records_are_taken_out_is_kept(tmp_path: Path) ->
 
 FULL = """
 import resource, sys
-from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.benchmarks.results import CostRecord, append
 from slimalign.runtimes.errors import UserError
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cells import CROPS, expected_points, onnx_bundle
-from sshd import Sshd, running_sshd
+from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
 from slimalign.runtimes.agent import told_there
@@ -38,15 +38,6 @@ ROUNDS = 3
 SLOW = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(6, 0.9), ROUNDS)
 """A visit takes 0.3 s: there is time to break it off."""
 VISITS = 2 * ROUNDS
-
-
-@pytest.fixture
-def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with running_sshd(folder) as running:
-        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
-        yield running
 
 
 @pytest.fixture

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from arm64 import arm64_python
 from dots import SIZE, dot_bench, dotted_faces
-from sshd import running_sshd
+from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
 from slimalign.benchmarks.opening import open_bundle
@@ -31,15 +28,10 @@ SHORT = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(2, 0.0),
 
 
 @pytest.fixture
-def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
-    python = arm64_python()
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with running_sshd(folder) as running:
-        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
-        shell = shell_of(running.address)
-        assert shell is not None
-        yield Device(shell, str(python))
+def arm(sshd: Sshd) -> Device:
+    shell = shell_of(sshd.address)
+    assert shell is not None
+    return Device(shell, str(arm64_python()))
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from cells import CROPS, expected_points, onnx_network, write_manifest
-from sshd import running_sshd
+from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
 from slimalign.runtimes.bundle import Bundle
@@ -48,14 +47,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def device(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with running_sshd(folder) as running:
-        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
-        shell = shell_of(running.address)
-        assert shell is not None
-        yield Device(shell, str(python))
+def device(python: Path, sshd: Sshd) -> Device:
+    shell = shell_of(sshd.address)
+    assert shell is not None
+    return Device(shell, str(python))
 
 
 @pytest.fixture

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line.place import Command, Place
-from sshd import Sshd, running_sshd
+from sshd import Sshd
 
 from slimalign.targets.device_job import HOME
-
-
-@pytest.fixture
-def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with running_sshd(folder) as running:
-        monkeypatch.setenv("SLIMALIGN_SSH_CONFIG", str(running.config))
-        yield running
 
 
 @pytest.fixture
