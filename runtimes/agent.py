@@ -241,6 +241,8 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
     journal = Journal(folder, listener)
     with ExitStack() as locks:
         locks.enter_context(_waited_for(os.path.join(folder, "lock"), stop, journal.follow))
+        if stop.is_asked():  # then the lock may be another's, and so the journal
+            return
         kept = journal.entries()
         if not usable(kept):
             listener.tell(note("the device is set another way since the last time: measuring anew"))
@@ -251,13 +253,14 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
             how = "picking up what was found meanwhile" if ended else "going on with what was broken off"
             listener.tell(note(how))
         journal.follow()
-        if ended or stop.is_asked():
+        if ended:
             return
         busy = os.path.join(folder, os.pardir, os.pardir, "busy")
-        waiting = note("another measurement is at work there: waiting for it")
-        for entry in results_of(
-            job, kept, lambda: locks.enter_context(_waited_for(busy, stop, _once(listener, waiting)))
-        ):
+        waiting = _once(listener, note("another measurement is at work there: waiting for it"))
+        results = results_of(job, kept, lambda: locks.enter_context(_waited_for(busy, stop, waiting)))
+        if stop.is_asked():
+            return
+        for entry in results:
             journal.keep(entry)
             if stop.is_asked():
                 return
