@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class Gathering:
     def _record(self, place: int, machine: Machine, after: Mapping[str, Any]) -> Record:
         setting, opened = self._settings[place], self._opened[place]
         bundle = self._bundles[setting.bundle]
-        turns = range(self._protocol.rounds)
+        visits = [self._samples_ms[place, turn] for turn in range(self._protocol.rounds)]
         return Record(
             bundle=bundle.manifest.name,
             sha256=bundle.sha256,
@@ -150,8 +151,9 @@ class Gathering:
             started=opened.started,
             init_ms=opened.init_ms,
             first_ms=opened.first_ms,
-            samples_ms=tuple(sample for turn in turns for sample in self._samples_ms[place, turn]),
+            samples_ms=tuple(chain.from_iterable(visits)),
             version=opened.version,
             before=machine.before,
             after=after,
-        )
+            visits=tuple(map(len, visits)),
+        ).with_intervals()

@@ -11,14 +11,21 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import cannot_be_written, held, write_text
+from slimalign.runtimes.intervals import Interval, mean_interval
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
 from slimalign.targets.address import LOCAL
+
+KEPT_DIGITS = 5
+"""Decimals of a single image's NME, in percent, that are kept."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,9 @@ class AccuracyRecord:
     """How well a bundle finds landmarks on a split; all figures but ``images`` are in percent.
 
     ``faces`` is the split's fingerprint: figures of other faces under the same name of a split do not compare.
-    ``target`` is the address of the machine whose ``runtime`` found the points.
+    ``target`` is the address of the machine whose ``runtime`` found the points. ``nmes`` are those of the single
+    images, in the order of the split, ``subset_nmes`` those of each subset; ``nme_interval`` is that of their mean.
+    They are empty, and None, in records of older versions.
     """
 
     bundle: str
@@ -41,9 +50,12 @@ class AccuracyRecord:
     auc: float
     subsets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     target: str = LOCAL
+    nmes: tuple[float, ...] = ()
+    subset_nmes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    nme_interval: Interval | None = None
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in (self.nme, self.failure_rate, self.auc)):
+        if not all(math.isfinite(value) for value in (self.nme, self.failure_rate, self.auc, *self.nmes)):
             raise UserError(
                 f"bundle '{self.bundle}': its accuracy on {self.split} is NaN or infinite; measure again"
             )
@@ -73,6 +85,9 @@ class AccuracyRecord:
             **asdict(accuracy(evaluation.nmes)),
             subsets={name: asdict(accuracy(nmes)) for name, nmes in evaluation.subset_nmes.items()},
             target=target,
+            nmes=_rounded(evaluation.nmes),
+            subset_nmes={name: _rounded(nmes) for name, nmes in evaluation.subset_nmes.items()},
+            nme_interval=mean_interval(evaluation.nmes),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,12 +97,26 @@ class AccuracyRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AccuracyRecord:
         """The record that ``to_dict`` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        values["nmes"] = tuple(values.get("nmes", ()))
+        values["subset_nmes"] = {name: tuple(nmes) for name, nmes in values.get("subset_nmes", {}).items()}
+        if values.get("nme_interval") is not None:
+            low, high = values["nme_interval"]
+            values["nme_interval"] = (low, high)
+        return cls(**values)
+
+
+def _rounded(nmes: NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(np.round(nmes, KEPT_DIGITS).tolist())
 
 
 @dataclass(frozen=True)
 class CostRecord:
-    """What a bundle costs whatever runs it; ``params`` and ``macs`` (of one face) are None where unknown."""
+    """What a bundle costs whatever runs it; None stands for what is not known.
+
+    ``params`` and ``macs``, the multiply-adds of one face, are those of the whole network, and without its head as the
+    papers count; ``bytes_moved`` are read and written by all its operators for one face.
+    """
 
     bundle: str
     sha256: str
@@ -95,6 +124,9 @@ class CostRecord:
     size_bytes: int
     params: int | None
     macs: int | None
+    params_without_head: int | None = None
+    macs_without_head: int | None = None
+    bytes_moved: int | None = None
 
     @classmethod
     def of(cls, bundle: Bundle) -> CostRecord:
@@ -107,6 +139,8 @@ class CostRecord:
             size_bytes=bundle.model_path.stat().st_size,
             params=cost.get("params"),
             macs=cost.get("macs"),
+            params_without_head=cost.get("params_without_head"),
+            macs_without_head=cost.get("macs_without_head"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +150,7 @@ class CostRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CostRecord:
         """The record that ``to_dict`` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
 
 
 AnyLatency = Record | ToldLatency

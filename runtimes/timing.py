@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.intervals import Interval, percentile_intervals
 from slimalign.runtimes.timing_loop import Span
 
 P99_NEEDS = 1000
@@ -88,6 +89,43 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Memory of a process that runs one bundle and nothing else, in 10^6 bytes.
+
+    ``peak_mb`` is the most that it had in memory at once, ``libraries_mb`` what it had before the bundle was opened.
+    """
+
+    peak_mb: float
+    libraries_mb: float
+
+    def __post_init__(self) -> None:
+        _check_finite("memory", self.peak_mb, self.libraries_mb)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What the device's rail named ``rail`` gives: watts at rest and in all while calls follow one another, and
+    millijoules in all for a call on a whole batch.
+    """
+
+    rail: str
+    idle_w: float
+    total_w: float
+    call_mj: float
+
+    def __post_init__(self) -> None:
+        _check_finite("energy", self.idle_w, self.total_w, self.call_mj)
+
+
+def _check_finite(what: str, *values: float) -> None:
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise UserError(f"figures of {what} that are NaN, infinite or negative; measure again")
+
+
+PERCENTS = (50, 90, 95, 99)
+
+
+@dataclass(frozen=True)
 class Record:
     """The measured latency of one bundle in one runtime, with everything that makes it comparable.
 
@@ -95,6 +133,10 @@ class Record:
     inference after it, ``version`` the library that ran it. ``target`` is the address of the machine, ``cpu`` its
     processor or board, ``unknown`` where it does not tell; ``before`` and ``after`` are its states, see
     slimalign.runtimes.device_state. ``started`` is the time the measurement began, ISO 8601 in UTC.
+    ``visits`` are how many of the samples each round gave, empty where that was not kept. ``inputs`` says what faces
+    were run. ``transfers`` says of a GPU whether a call takes data there and back, ``graph`` whether its work was
+    replayed as one. ``intervals`` are those of the percentiles by their names, as in ``p50_ms``. ``memory`` and
+    ``energy`` are None where they were not measured.
     """
 
     bundle: str
@@ -113,10 +155,30 @@ class Record:
     version: str = UNKNOWN
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
+    visits: tuple[int, ...] = ()
+    inputs: str = UNKNOWN
+    transfers: bool = False
+    graph: bool = False
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    memory: Memory | None = None
+    energy: Energy | None = None
 
     def __post_init__(self) -> None:
         Timing((self.init_ms, self.first_ms))
         Timing(self.samples_ms)
+
+    def with_intervals(self) -> Record:
+        """The same, with the intervals of its percentiles, which takes long for many samples."""
+        found = percentile_intervals(
+            np.array(self.samples_ms), self.visits or (len(self.samples_ms),), self.percents
+        )
+        names = (f"p{percent}_ms" for percent in self.percents)
+        return replace(self, intervals=dict(zip(names, found, strict=True)))
+
+    @property
+    def percents(self) -> tuple[int, ...]:
+        """The percentiles that it has samples enough for."""
+        return PERCENTS if len(self.samples_ms) >= P99_NEEDS else PERCENTS[:-1]
 
     @property
     def p50_ms(self) -> float:
@@ -136,11 +198,10 @@ class Record:
     def summary(self) -> dict[str, Any]:
         """Figures without the raw samples, for ``--json``; ``p99_ms`` only from 1000 samples on."""
         timing = Timing(self.samples_ms)
-        percents = (50, 90, 95, *((99,) if len(self.samples_ms) >= P99_NEEDS else ()))
         plain = {name: value for name, value in asdict(self).items() if name != "samples_ms"}
         return {
             **plain,
-            **{f"p{percent}_ms": timing.percentile_ms(percent) for percent in percents},
+            **{f"p{percent}_ms": timing.percentile_ms(percent) for percent in self.percents},
             "samples": len(self.samples_ms),
         }
 
@@ -152,4 +213,14 @@ class Record:
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
         values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        return cls(**{**values, "samples_ms": tuple(values["samples_ms"])})
+        values |= {name: tuple(values[name]) for name in ("samples_ms", "visits") if name in values}
+        intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
+        memory, energy = values.get("memory"), values.get("energy")
+        return cls(
+            **{
+                **values,
+                "intervals": intervals,
+                "memory": None if memory is None else Memory(**memory),
+                "energy": None if energy is None else Energy(**energy),
+            }
+        )
