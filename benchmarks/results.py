@@ -55,7 +55,9 @@ class AccuracyRecord:
     nme_interval: Interval | None = None
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in (self.nme, self.failure_rate, self.auc, *self.nmes)):
+        # A sum is finite only where each of its parts is.
+        parts = (self.nme, self.failure_rate, self.auc, *self.nmes)
+        if not math.isfinite(sum(parts) + sum(map(sum, self.subset_nmes.values()))):
             raise UserError(
                 f"bundle '{self.bundle}': its accuracy on {self.split} is NaN or infinite; measure again"
             )

@@ -1,0 +1,181 @@
+"""The figures that points are judged by: what each is called, its unit, which way is better, how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimalign.benchmarks.points import Point
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.intervals import NORMAL_95, Interval, rate_interval
+from slimalign.runtimes.metrics import FAILURE_THRESHOLD
+
+Floats = NDArray[np.floating]
+Singles = tuple[float, ...]
+
+NME_DIGITS = 3
+"""Decimals of an NME in percent that count: the same network differs by less from runtime to runtime."""
+
+
+def _exact(point: Point) -> Interval | None:
+    return None
+
+
+def _of_no_faces(point: Point) -> Singles:
+    return ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One figure of a point. ``value`` is None where it was not measured.
+
+    ``interval`` is that of 95 %, None for what is exact and for what was kept without one, which counts as exact.
+    ``singles`` are the figures of the single faces whose mean is the value, empty where there are none; they tell
+    far more of a difference than the intervals do. Of the value only ``digits`` decimals count.
+    """
+
+    name: str
+    label: str
+    unit: str
+    value: Callable[[Point], float | None]
+    interval: Callable[[Point], Interval | None] = _exact
+    singles: Callable[[Point], Singles] = _of_no_faces
+    more_is_better: bool = False
+    digits: int | None = None
+
+    def cost(self, point: Point) -> float | None:
+        """The value as it is compared: less is better."""
+        value = self.value(point)
+        if value is None:
+            return None
+        kept = value if self.digits is None else round(value, self.digits)
+        return -kept if self.more_is_better else kept
+
+    def half_width(self, point: Point) -> float:
+        """Half of the interval, 0 for what is exact."""
+        interval = self.interval(point)
+        return 0.0 if interval is None else (interval[1] - interval[0]) / 2
+
+
+def _throughput_interval(point: Point) -> Interval | None:
+    if point.p50_interval is None or point.batch is None or min(point.p50_interval) <= 0:
+        return None
+    low, high = point.p50_interval
+    return 1000.0 * point.batch / high, 1000.0 * point.batch / low
+
+
+def _failures(point: Point) -> Singles:
+    return tuple(100.0 if nme > FAILURE_THRESHOLD else 0.0 for nme in point.nmes)
+
+
+def _failure_interval(point: Point) -> Interval | None:
+    if point.failure_rate is None or not point.images:
+        return None
+    low, high = rate_interval(point.failure_rate / 100, point.images)
+    return 100 * low, 100 * high
+
+
+AXES: Mapping[str, Axis] = MappingProxyType(
+    {
+        axis.name: axis
+        for axis in (
+            Axis(
+                "latency", "latency, median of a call", "ms", lambda p: p.p50_ms, lambda p: p.p50_interval
+            ),
+            Axis(
+                "p90", "latency, nine in ten calls", "ms", lambda p: p.p90_ms, lambda p: p.p90_interval
+            ),
+            Axis(
+                "throughput", "faces a second", "1/s", lambda p: p.throughput, _throughput_interval,
+                more_is_better=True,
+            ),
+            Axis(
+                "nme", "NME", "%", lambda p: p.nme, lambda p: p.nme_interval, lambda p: p.nmes, digits=NME_DIGITS
+            ),
+            Axis("failure-rate", "failures", "%", lambda p: p.failure_rate, _failure_interval, _failures),
+            Axis("size", "file size", "bytes", lambda p: p.size_bytes),
+            Axis("params", "parameters", "", lambda p: p.params),
+            Axis("macs", "multiply-adds", "", lambda p: p.macs),
+            Axis("memory", "peak memory", "MB", lambda p: p.memory_mb),
+            Axis("energy", "energy of a face", "mJ", lambda p: p.energy_mj),
+        )
+    }
+)  # fmt: skip
+"""The axes that every results file may have; ``nme:`` and a subset's name is the NME on that subset."""
+
+SUBSET = "nme:"
+
+
+def subset_axis(subset: str) -> Axis:
+    """The NME on the subset of that name."""
+
+    def singles(point: Point) -> Singles:
+        return point.subset_nmes.get(subset, ())
+
+    def interval(point: Point) -> Interval | None:
+        nmes, value = np.array(singles(point)), point.subset_nme.get(subset)
+        if value is None or len(nmes) < 2:
+            return None
+        reach = NORMAL_95 * float(nmes.std(ddof=1)) / math.sqrt(len(nmes))
+        return value - reach, value + reach
+
+    return Axis(
+        f"{SUBSET}{subset}",
+        f"NME on {subset}",
+        "%",
+        lambda point: point.subset_nme.get(subset),
+        interval,
+        singles,
+        digits=NME_DIGITS,
+    )
+
+
+def axes_named(names: Sequence[str], points: Sequence[Point]) -> list[Axis]:
+    """The axes of these names; raises UserError for one that is unknown, or a subset that none of ``points`` has."""
+    subsets = sorted({subset for point in points for subset in point.subset_nme})
+    choices = {**AXES, **{f"{SUBSET}{subset}": subset_axis(subset) for subset in subsets}}
+    wrong = [name for name in names if name not in choices]
+    if wrong or not names:
+        raise UserError(f"axes {', '.join(wrong) or 'none'}: choose from {', '.join(choices)}")
+    return [choices[name] for name in names]
+
+
+def noise(axis: Axis, points: Sequence[Point], others: Sequence[Point]) -> Floats:
+    """What a difference of each of ``points`` to each of ``others`` may reach by noise with 95 %: (points, others).
+
+    Of two points whose single faces are known, and are the same, 1.96 times the standard error of the mean of the
+    differences face by face; else the root of the summed squares of half their intervals.
+    """
+    widths = np.array([axis.half_width(p) for p in points]), np.array([axis.half_width(p) for p in others])
+    found: Floats = np.hypot(widths[0][:, None], widths[1][None, :])
+    rows, columns = _by_faces(axis, points), _by_faces(axis, others)
+    for faces in rows.keys() & columns.keys():
+        (places, values), (other_places, other_values) = rows[faces], columns[faces]
+        found[np.ix_(places, other_places)] = _paired(values, other_values)
+    return found
+
+
+def _by_faces(axis: Axis, points: Sequence[Point]) -> dict[tuple[str | None, int], tuple[list[int], Floats]]:
+    """The places of the points that were judged on the same faces, and their single figures (points, faces)."""
+    places: dict[tuple[str | None, int], list[int]] = {}
+    singles = [axis.singles(point) for point in points]
+    for place, (point, values) in enumerate(zip(points, singles, strict=True)):
+        if len(values) > 1:
+            places.setdefault((point.faces, len(values)), []).append(place)
+    return {faces: (held, np.array([singles[place] for place in held])) for faces, held in places.items()}
+
+
+def _paired(values: Floats, others: Floats) -> Floats:
+    """1.96 standard errors of the mean difference of each row of ``values`` (A, N) to each of ``others`` (B, N)."""
+    count = values.shape[1]
+    values = values - values.mean(axis=1, keepdims=True)
+    others = others - others.mean(axis=1, keepdims=True)
+    squares = (values**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * values @ others.T
+    # Rows that are all but equal leave rounding, which may be below 0.
+    result: Floats = NORMAL_95 * np.sqrt(np.maximum(squares, 0) / (count - 1) / count)
+    return result
