@@ -86,11 +86,15 @@ def pareto_mask(values: Floats) -> Bools:
     if not np.isfinite(values).all():
         raise UserError("a value on an axis of the frontier is NaN or infinite; measure it again")
     unbeaten = np.zeros(len(values), dtype=bool)
+    rivals = np.empty_like(values)
+    count = 0
     # In lexicographic order whoever beats a row comes before it, and whoever beats that one beats both.
     for row in np.lexsort(values.T[::-1]):
-        rivals = values[unbeaten]
-        beaten = (rivals <= values[row]).all(axis=1) & (rivals < values[row]).any(axis=1)
-        unbeaten[row] = not beaten.any()
+        as_good = rivals[:count][(rivals[:count] <= values[row]).all(axis=1)]
+        if not (as_good < values[row]).any():
+            unbeaten[row] = True
+            rivals[count] = values[row]
+            count += 1
     return unbeaten
 
 

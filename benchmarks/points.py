@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, Results
@@ -122,11 +122,13 @@ def join(
         "sets of faces under the split's name",
         "keep one results file a data set",
     )
-    points = _without_latency(results, latest.values())
+    known = _known_of_bundles(results, latest.values())
     measured = {record.setting: record for record in latencies}
     timed = {record.sha256 for record in latencies}
-    bare = [point for sha256, point in points.items() if sha256 not in timed]
-    return [*(_with_latency(points, record) for record in measured.values()), *bare]
+    return [
+        *(Point(**{**known.get(record.sha256, {}), **_timed(record)}) for record in measured.values()),
+        *(Point(**entries) for sha256, entries in known.items() if sha256 not in timed),
+    ]
 
 
 def _chosen_latencies(
@@ -154,24 +156,11 @@ def _one_of_a_kind(values: Iterable[str], what: str, way_out: str) -> None:
         )
 
 
-def _without_latency(results: Results, accuracies: Iterable[AccuracyRecord]) -> dict[str, Point]:
-    """What is known of each bundle apart from its latency, by its sha256."""
-    points: dict[str, Point] = {}
-    for cost in results.cost:
-        points[cost.sha256] = Point(
-            bundle=cost.bundle,
-            sha256=cost.sha256,
-            precision=cost.precision,
-            params=cost.params,
-            macs=cost.macs,
-            params_without_head=cost.params_without_head,
-            macs_without_head=cost.macs_without_head,
-            bytes_moved=cost.bytes_moved,
-            size_bytes=cost.size_bytes,
-        )
+def _known_of_bundles(results: Results, accuracies: Iterable[AccuracyRecord]) -> dict[str, dict[str, Any]]:
+    """The entries of a Point that do not come of its latency, of each bundle by its sha256."""
+    known: dict[str, dict[str, Any]] = {cost.sha256: dict(vars(cost)) for cost in results.cost}
     for accuracy in accuracies:
-        points[accuracy.sha256] = replace(
-            points.get(accuracy.sha256, Point(accuracy.bundle, accuracy.sha256)),
+        known.setdefault(accuracy.sha256, {"bundle": accuracy.bundle, "sha256": accuracy.sha256}).update(
             nme=accuracy.nme,
             nme_interval=accuracy.nme_interval,
             failure_rate=accuracy.failure_rate,
@@ -183,28 +172,19 @@ def _without_latency(results: Results, accuracies: Iterable[AccuracyRecord]) -> 
             nmes=accuracy.nmes,
             subset_nmes=accuracy.subset_nmes,
         )
-    return points
+    return known
 
 
-def _with_latency(points: Mapping[str, Point], record: AnyLatency) -> Point:
-    point = replace(
-        points.get(record.sha256, Point(record.bundle, record.sha256)),
-        precision=record.precision,
-        runtime=record.runtime,
-        batch=record.batch,
-        threads=record.threads,
-        target=record.target,
-        cpu=record.cpu,
-        protocol=record.protocol,
-        p50_ms=record.p50_ms,
-        p90_ms=record.p90_ms,
-    )
-    if not isinstance(record, Record):
-        return point
-    return replace(
-        point,
-        p50_interval=record.intervals.get("p50_ms"),
-        p90_interval=record.intervals.get("p90_ms"),
-        memory_mb=None if record.memory is None else record.memory.peak_mb,
-        energy_mj=None if record.energy is None else record.energy.call_mj / record.batch,
-    )
+SETTING = ("bundle", "sha256", "precision", "runtime", "batch", "threads", "target", "cpu", "protocol")
+
+
+def _timed(record: AnyLatency) -> dict[str, Any]:
+    """The entries of a Point that come of its latency."""
+    entries = {name: getattr(record, name) for name in SETTING}
+    entries |= {"p50_ms": record.p50_ms, "p90_ms": record.p90_ms}
+    if isinstance(record, Record):
+        entries["p50_interval"] = record.intervals.get("p50_ms")
+        entries["p90_interval"] = record.intervals.get("p90_ms")
+        entries["memory_mb"] = None if record.memory is None else record.memory.peak_mb
+        entries["energy_mj"] = None if record.energy is None else record.energy.call_mj / record.batch
+    return entries

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,7 +56,7 @@ class AccuracyRecord:
 
     def __post_init__(self) -> None:
         # A sum is finite only where each of its parts is.
-        parts = (self.nme, self.failure_rate, self.auc, *self.nmes)
+        parts = (self.nme, self.failure_rate, self.auc, *(self.nme_interval or ()), *self.nmes)
         if not math.isfinite(sum(parts) + sum(map(sum, self.subset_nmes.values()))):
             raise UserError(
                 f"bundle '{self.bundle}': its accuracy on {self.split} is NaN or infinite; measure again"
@@ -99,7 +99,7 @@ class AccuracyRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AccuracyRecord:
         """The record that ``to_dict`` wrote."""
-        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values["nmes"] = tuple(values.get("nmes", ()))
         values["subset_nmes"] = {name: tuple(nmes) for name, nmes in values.get("subset_nmes", {}).items()}
         if values.get("nme_interval") is not None:
@@ -152,7 +152,7 @@ class CostRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CostRecord:
         """The record that ``to_dict`` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 AnyLatency = Record | ToldLatency
@@ -291,7 +291,7 @@ def _cut(place: str) -> str:
 
 def _record(line: str, place: str) -> AnyRecord:
     try:
-        data = json.loads(line, parse_constant=_refuse)
+        data = _DECODER.decode(line)
         kind = str(data.get("kind")) if isinstance(data, dict) else "none"
         if kind not in KINDS:
             raise UserError(f"kind = '{kind}', must be one of {', '.join(KINDS)}; was it edited by hand?")
@@ -306,3 +306,7 @@ def _record(line: str, place: str) -> AnyRecord:
 
 def _refuse(constant: str) -> NoReturn:
     raise UserError(f"it holds {constant}; a figure that is not finite was not measured")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+"""Made once: ``json.loads`` would make one for every line."""

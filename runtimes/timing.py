@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -176,6 +176,11 @@ class Record:
         Timing((self.init_ms, self.first_ms))
         # Made once: it is asked for each percentile, and files hold thousands of records.
         _ = self.timing
+        if self.visits and (sum(self.visits) != len(self.samples_ms) or min(self.visits) < 1):
+            raise UserError(
+                f"visits of {sum(self.visits)} calls in all, but {len(self.samples_ms)} samples; measure again"
+            )
+        _check_finite("an interval", *(end for interval in self.intervals.values() for end in interval))
 
     @cached_property
     def timing(self) -> Timing:
@@ -226,7 +231,7 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
-        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values |= {name: tuple(values[name]) for name in ("samples_ms", "visits") if name in values}
         intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
         memory, energy = values.get("memory"), values.get("energy")
