@@ -135,10 +135,15 @@ def subset_axis(subset: str) -> Axis:
     )
 
 
+def axes_of(points: Sequence[Point]) -> dict[str, Axis]:
+    """AXES, and one for each subset that any of ``points`` was judged on, by their names."""
+    subsets = sorted({subset for point in points for subset in point.subset_nme})
+    return {**AXES, **{f"{SUBSET}{subset}": subset_axis(subset) for subset in subsets}}
+
+
 def axes_named(names: Sequence[str], points: Sequence[Point]) -> list[Axis]:
     """The axes of these names; raises UserError for one that is unknown, or a subset that none of ``points`` has."""
-    subsets = sorted({subset for point in points for subset in point.subset_nme})
-    choices = {**AXES, **{f"{SUBSET}{subset}": subset_axis(subset) for subset in subsets}}
+    choices = axes_of(points)
     wrong = [name for name in names if name not in choices]
     if wrong or not names:
         raise UserError(f"axes {', '.join(wrong) or 'none'}: choose from {', '.join(choices)}")

@@ -44,6 +44,11 @@ class Bound:
         """Whether it is the least that is allowed, not the most."""
         return self.axis.more_is_better
 
+    @property
+    def is_subset(self) -> bool:
+        """Whether it is one of an NME on a subset."""
+        return self.name.startswith(SUBSET_LIMIT)
+
     def value(self, point: Point) -> float | None:
         """The point's figure in the limit's unit, None where it was not measured."""
         value = self.axis.value(point)

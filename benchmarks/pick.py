@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,8 @@ class Choice:
     fastest of the points that fit, are surely faster than the choice and not surely worse by their NME: for whoever
     would rather have that. ``knee`` is that of latency against NME over all points that were asked for, whatever the
     limits. ``binding`` names the limits that keep every more accurate point out (every point, where none fits). Each
-    of ``relaxations`` alone would let one in, at the least change of those limits. ``left_out`` points lack the NME
+    of ``relaxations`` alone would let one in, at the least change of those limits in parts of them, the least first;
+    more limits than must move are moved only where that is less in all. ``left_out`` points lack the NME
     or a figure that a limit bounds.
     """
 
@@ -90,16 +91,15 @@ def pick(
     best = fitting[0] if fitting else None
     runner_up = next((p for p in fitting if best is not None and p.sha256 != best.sha256), None)
     better = [p for p in judged if best is None or _merit(p)[0] < _merit(best)[0]]
-    relaxations = _relaxations(better, bounds)
-    named = {name for relaxation in relaxations for name in relaxation.limits}
+    kept_out = _kept_out(better, bounds)
     return Choice(
         point=best,
         runner_up=runner_up,
         why=None if best is None or runner_up is None else why_lost(runner_up, best),
         faster=None if best is None else _faster(best, fitting),
         knee=knee(asked),
-        binding=tuple(bound.name for bound in bounds if bound.name in named),
-        relaxations=relaxations,
+        binding=_binding(kept_out, bounds),
+        relaxations=_relaxations(kept_out, bounds),
         left_out=len(asked) - len(judged),
     )
 
@@ -128,10 +128,11 @@ def _with_all_figures(points: Sequence[Point], bounds: Sequence[Bound]) -> list[
         never = [axis.label for axis in needed.values() if all(axis.value(p) is None for p in points)]
         missing = ", ".join(never or [axis.label for axis in needed.values()])
         together = "" if len(never or needed) == 1 else "each of "
-        subsets = ", ".join(sorted({subset for point in points for subset in point.subset_nme}))
+        subsets = ", ".join(sorted({subset for point in points for subset in point.subset_nme}) or ["none"])
+        held = f" (its subsets: {subsets})" if any(bound.is_subset for bound in bounds) else ""
         raise UserError(
             f"none of {len(points)} points has {together}{missing}; measure NME with 'slimalign eval', latency with"
-            f" 'slimalign bench', both into one results file{f' (its subsets: {subsets})' if subsets else ''}"
+            f" 'slimalign bench', both into one results file{held}"
         )
     return judged
 
@@ -184,19 +185,41 @@ def _violated(point: Point, bounds: Sequence[Bound]) -> frozenset[str]:
     return frozenset(bound.name for bound in bounds if bound.excess(point) > 0)
 
 
-def _relaxations(points: Sequence[Point], bounds: Sequence[Bound]) -> tuple[Relaxation, ...]:
-    """The cheapest relaxation for each smallest set of limits that keeps one of ``points`` out."""
-    kept_out: dict[frozenset[str], list[Point]] = {}
+def _kept_out(points: Sequence[Point], bounds: Sequence[Bound]) -> dict[frozenset[str], list[Point]]:
+    """``points`` by the limits that keep them out."""
+    found: dict[frozenset[str], list[Point]] = {}
     for point in points:
-        kept_out.setdefault(_violated(point, bounds), []).append(point)
-    smallest = [names for names in kept_out if not any(other < names for other in kept_out)]
+        found.setdefault(_violated(point, bounds), []).append(point)
+    return found
+
+
+def _binding(sets: Iterable[frozenset[str]], bounds: Sequence[Bound]) -> tuple[str, ...]:
+    """The limits in the smallest ``sets``, those that hold no other."""
+    held = list(sets)
+    named = {name for names in held if not any(other < names for other in held) for name in names}
+    return tuple(bound.name for bound in bounds if bound.name in named)
+
+
+def _relaxations(
+    kept_out: Mapping[frozenset[str], Sequence[Point]], bounds: Sequence[Bound]
+) -> tuple[Relaxation, ...]:
+    """The cheapest relaxation for each set of limits, but where fewer of them need not move more; cheapest first."""
 
     def excess(point: Point) -> float:
         return sum(bound.excess(point) for bound in bounds)
 
-    cheapest = [min(kept_out[names], key=lambda point: (excess(point), _merit(point))) for names in smallest]
-    cheapest.sort(key=excess)
-    return tuple(Relaxation(_limits_for(point, bounds), point) for point in cheapest)
+    cheapest = {
+        names: min(points, key=lambda point: (excess(point), _merit(point)))
+        for names, points in kept_out.items()
+    }
+    moved = {names: excess(point) for names, point in cheapest.items()}
+    told = [
+        names for names in moved if not any(other < names and moved[other] <= moved[names] for other in moved)
+    ]
+    return tuple(
+        Relaxation(_limits_for(cheapest[names], bounds), cheapest[names])
+        for names in sorted(told, key=lambda names: moved[names])
+    )
 
 
 def _limits_for(point: Point, bounds: Sequence[Bound]) -> dict[str, float]:

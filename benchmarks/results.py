@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.benchmarks.json_lines import append_lines, is_json, read_whole
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
@@ -200,9 +199,9 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
     if not path.is_file():
         return
     with held(path) as file:  # nobody appends between reading and replacing
-        text = _read_whole(file).decode(errors="replace")
+        text = read_whole(file).decode(errors="replace")
         last = text.rfind("\n") + 1
-        whole = text if _is_json(text[last:].encode()) else text[:last]
+        whole = text if is_json(text[last:].encode()) else text[:last]
         kept = [line for line, record in _lines(whole, path) if not stale(record)]
         write_text(path, "".join(line + "\n" for line in kept))
 
@@ -221,38 +220,9 @@ def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with held(path) as file:
-            _append_lines(file, "".join(line + "\n" for line in lines).encode())
+            append_lines(file, "".join(line + "\n" for line in lines).encode())
     except OSError as error:
         raise UserError(f"{path}: {cannot_be_written(error)}; nothing was added") from None
-
-
-def _append_lines(file: io.FileIO, text: bytes) -> None:
-    there = _read_whole(file)
-    start = there.rfind(b"\n") + 1
-    if _is_json(there[start:]):
-        start, text = len(there), b"\n" + text
-    file.truncate(start)
-    try:
-        while text:  # a raw write may be a short one
-            text = text[file.write(text) :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(start)
-        raise
-
-
-def _read_whole(file: io.FileIO) -> bytes:
-    file.seek(0)
-    return file.read()
-
-
-def _is_json(line: bytes) -> bool:
-    """Whether ``line`` is whole: an object that is cut anywhere is not JSON."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def read(path: str | Path) -> Results:

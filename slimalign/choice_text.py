@@ -80,7 +80,7 @@ def choice_text(choice: Choice, names: Names) -> Iterator[RenderableType]:
     if choice.knee is not None:
         yield f"The knee of latency against NME: {_in_short(choice.knee, names)}"
     for relaxation in choice.relaxations:
-        yield f"{_moves(relaxation)}: then {_in_short(relaxation.point, names)} fits"
+        yield f"{_moves(relaxation)}: then {_in_short(relaxation.point, names, ' fits')}"
     if choice.left_out:
         yield f"{choice.left_out} points without an NME, or a figure that a limit bounds, were left aside"
 
@@ -91,9 +91,9 @@ def full_name(point: Point, names: Names) -> str:
     return f"{names[point.sha256]} on {way}" if point.runtime is not None else names[point.sha256]
 
 
-def _in_short(point: Point, names: Names) -> str:
+def _in_short(point: Point, names: Names, said: str = "") -> str:
     latency = "" if point.p50_ms is None else f", {point.p50_ms:.3g} ms"
-    return f"{full_name(point, names)}, NME {point.nme:.2f} %{latency}"
+    return f"{full_name(point, names)}{said}, NME {point.nme:.2f} %{latency}"
 
 
 def _side_by_side(columns: Mapping[str, Point], names: Names) -> Table:

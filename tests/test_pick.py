@@ -51,6 +51,17 @@ def test_limits_that_must_be_raised_together() -> None:
     assert [dict(r.limits) for r in choice.relaxations] == [{"max_latency_ms": 10, "max_size_mb": 8.0}]
 
 
+def test_two_limits_that_move_a_little_are_told_beside_one_that_moves_far() -> None:
+    far, near = point("far", 30, 3.3), point("near", 6, 3.5)
+    choice = pick([far, near], Limits(max_latency_ms=5, max_nme=3.4))
+    # near is over by 20 % and 2.9 %, far by 500 %.
+    assert choice.binding == ("max_latency_ms",)
+    assert [r.limits for r in choice.relaxations] == [
+        {"max_latency_ms": 6, "max_nme": 3.5},
+        {"max_latency_ms": 30},
+    ]
+
+
 def test_the_runner_up_is_another_file() -> None:
     twice = [POINTS[0], replace(POINTS[0], runtime="onnxruntime", p50_ms=6.0), POINTS[1]]
     choice = pick(twice, Limits())

@@ -92,8 +92,8 @@ def test_limits_that_nothing_meets_end_with_1_and_what_would_let_one_in(
     # Latency 1 and 200 faces a second: b is 203 % over, and 7 % in NME; a is 506 % and 21 % over.
     a, b = (f"then net-{64 * letter} on onnxruntime fp32" for letter in "ab")
     assert lines == [
-        f"raise --max-latency-ms 3.03 and raise --max-nme-subset far=4.5: {b}, NME 4.50 %, 3.03 ms fits",
-        f"raise --max-latency-ms 6.06 and lower --min-throughput 165: {a}, NME 4.00 %, 6.06 ms fits",
+        f"raise --max-latency-ms 3.03 and raise --max-nme-subset far=4.5: {b} fits, NME 4.50 %, 3.03 ms",
+        f"raise --max-latency-ms 6.06 and lower --min-throughput 165: {a} fits, NME 4.00 %, 6.06 ms",
     ]
     again = slimalign("pick", results, "--max-nme-subset", "far=2.5")
     assert "raise --max-nme-subset far=4: then net-aaa" in again.out

@@ -88,7 +88,7 @@ def test_bench_pick_and_report_over_several_protocols(slimalign: Command, place:
     assert "mult-adds" in shown.out
     none = slimalign("pick", "results.jsonl", "--batch", "2", *only, "--max-latency-ms", "999999")
     assert none.status == 1
-    assert "raise --max-latency-ms 1e+06: then small [b] on onnxruntime fits" in none.out
+    assert "raise --max-latency-ms 1e+06: then small [b] on onnxruntime fp32 fits" in none.out
     for option, value, held in (
         ("--protocol", "fast", "kernel-1-draft, kernel-1-reference"),
         ("--target", "moon", "local"),
