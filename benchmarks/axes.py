@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-
-import numpy as np
-from numpy.typing import NDArray
 
 from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.intervals import NORMAL_95, Interval, rate_interval
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 
-Floats = NDArray[np.floating]
 Singles = tuple[float, ...]
 
 NME_DIGITS = 3
@@ -118,10 +115,10 @@ def subset_axis(subset: str) -> Axis:
         return point.subset_nmes.get(subset, ())
 
     def interval(point: Point) -> Interval | None:
-        nmes, value = np.array(singles(point)), point.subset_nme.get(subset)
+        nmes, value = singles(point), point.subset_nme.get(subset)
         if value is None or len(nmes) < 2:
             return None
-        reach = NORMAL_95 * float(nmes.std(ddof=1)) / math.sqrt(len(nmes))
+        reach = NORMAL_95 * statistics.stdev(nmes) / math.sqrt(len(nmes))
         return value - reach, value + reach
 
     return Axis(
@@ -148,39 +145,3 @@ def axes_named(names: Sequence[str], points: Sequence[Point]) -> list[Axis]:
     if wrong or not names:
         raise UserError(f"axes {', '.join(wrong) or 'none'}: choose from {', '.join(choices)}")
     return [choices[name] for name in names]
-
-
-def noise(axis: Axis, points: Sequence[Point], others: Sequence[Point]) -> Floats:
-    """What a difference of each of ``points`` to each of ``others`` may reach by noise with 95 %: (points, others).
-
-    Of two points whose single faces are known, and are the same, 1.96 times the standard error of the mean of the
-    differences face by face; else the root of the summed squares of half their intervals.
-    """
-    widths = np.array([axis.half_width(p) for p in points]), np.array([axis.half_width(p) for p in others])
-    found: Floats = np.hypot(widths[0][:, None], widths[1][None, :])
-    rows, columns = _by_faces(axis, points), _by_faces(axis, others)
-    for faces in rows.keys() & columns.keys():
-        (places, values), (other_places, other_values) = rows[faces], columns[faces]
-        found[np.ix_(places, other_places)] = _paired(values, other_values)
-    return found
-
-
-def _by_faces(axis: Axis, points: Sequence[Point]) -> dict[tuple[str | None, int], tuple[list[int], Floats]]:
-    """The places of the points that were judged on the same faces, and their single figures (points, faces)."""
-    places: dict[tuple[str | None, int], list[int]] = {}
-    singles = [axis.singles(point) for point in points]
-    for place, (point, values) in enumerate(zip(points, singles, strict=True)):
-        if len(values) > 1:
-            places.setdefault((point.faces, len(values)), []).append(place)
-    return {faces: (held, np.array([singles[place] for place in held])) for faces, held in places.items()}
-
-
-def _paired(values: Floats, others: Floats) -> Floats:
-    """1.96 standard errors of the mean difference of each row of ``values`` (A, N) to each of ``others`` (B, N)."""
-    count = values.shape[1]
-    values = values - values.mean(axis=1, keepdims=True)
-    others = others - others.mean(axis=1, keepdims=True)
-    squares = (values**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * values @ others.T
-    # Rows that are all but equal leave rounding, which may be below 0.
-    result: Floats = NORMAL_95 * np.sqrt(np.maximum(squares, 0) / (count - 1) / count)
-    return result

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.benchmarks.axes import AXES, Axis, axes_named, noise
+from slimalign.benchmarks.axes import AXES, axes_named
+from slimalign.benchmarks.noise import Noise, Places
 from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
 
@@ -17,6 +18,8 @@ Bools = NDArray[np.bool_]
 
 KNEE_POINTS = 3
 """A frontier of fewer points has no knee."""
+AT_ONCE = 512
+"""Points held against all others at a time."""
 CHORD = 1e-9
 """What lies no farther below the chord, which is 1 by 1, lies on it."""
 
@@ -33,20 +36,22 @@ def frontier(points: Sequence[Point], axes: Sequence[str]) -> Frontier:
     """The points that no other surely beats over ``axes``, names of AXES or ``nme:`` and a subset's.
 
     A point is dropped only where another is as good or better on every axis by value, and surely better on one: by
-    more than the noise of their difference (see ``noise``). Of those that stay these are uncertain: one that another
+    more than the noise of their difference (see Noise). Of those that stay these are uncertain: one that another
     beats by value, though not surely; and one that another point of the frontier surely beats on an axis, while
     nothing that it has before that other is sure. A point whose value on an axis was not measured cannot be judged
     and is left out. Raises UserError for an axis that is unknown, and for values that are not finite.
     """
     judged = _judged(points, axes)
+    noises = [Noise(axis, judged.points) for axis in axes_named(axes, points)]
     unbeaten = pareto_mask(judged.costs)
     rest = np.flatnonzero(~unbeaten)
     # Most fall to those that nobody beats; only the few that are left are held against all.
-    rest = rest[~judged.surely_beaten(rest, np.flatnonzero(unbeaten))]
-    rest = rest[~judged.surely_beaten(rest, np.arange(len(unbeaten)))]
+    for rivals in (np.flatnonzero(unbeaten), np.arange(len(unbeaten))):
+        beaten = [_surely_beaten(judged, noises, rows, rivals) for rows in _portions(rest)]
+        rest = rest[~np.concatenate([np.zeros(0, dtype=bool), *beaten])]
     kept = np.concatenate([np.flatnonzero(unbeaten), rest])
-    surely = np.any(judged.surely_better(kept, kept), axis=0)
-    doubted = np.any(surely.T & ~surely, axis=1) | ~unbeaten[kept]
+    doubts = [_doubted(judged, noises, rows, kept) for rows in _portions(kept)]
+    doubted = np.concatenate([np.zeros(0, dtype=bool), *doubts]) | ~unbeaten[kept]
     ordered = sorted(zip(kept.tolist(), doubted.tolist(), strict=True), key=lambda one: judged.order(one[0]))
     return Frontier(
         tuple(judged.points[place] for place, _ in ordered),
@@ -102,7 +107,6 @@ def pareto_mask(values: Floats) -> Bools:
 class _Judged:
     """The points with a value on every axis; ``costs`` is (points, axes), lower is better."""
 
-    axes: tuple[Axis, ...]
     points: tuple[Point, ...]
     costs: Floats
 
@@ -117,21 +121,35 @@ class _Judged:
             (point.batch or 0, point.threads or 0),
         )
 
-    def surely_better(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Bools:
-        """On which axes ``rows`` are surely better than ``columns``: (axes, rows, columns)."""
-        found = np.zeros((len(self.axes), len(rows), len(columns)), dtype=bool)
-        ours, theirs = ([self.points[i] for i in places] for places in (rows, columns))
-        for place, axis in enumerate(self.axes):
-            less = self.costs[columns, place][None, :] - self.costs[rows, place][:, None]
-            found[place] = (less > 0) & (less > noise(axis, ours, theirs))
-        return found
 
-    def surely_beaten(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Bools:
-        """Which of ``rows`` one of ``columns`` beats by value, and surely on one axis: (rows,)."""
-        as_good = np.all(self.costs[columns][:, None, :] <= self.costs[rows][None, :, :], axis=2)
-        surely = np.any(self.surely_better(columns, rows), axis=0)
-        found: Bools = np.any(as_good & surely, axis=0)
-        return found
+def _portions(places: Places) -> list[Places]:
+    """``places`` in parts, so that all pairs of many points do not fill the memory."""
+    return [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
+
+
+def _surely_better(judged: _Judged, noises: Sequence[Noise], rows: Places, columns: Places) -> Bools:
+    """Whether ``rows`` are surely better than ``columns`` on an axis: (rows, columns)."""
+    found = np.zeros((len(rows), len(columns)), dtype=bool)
+    for costs, noise in zip(judged.costs.T, noises, strict=True):
+        less = costs[columns][None, :] - costs[rows][:, None]
+        found |= (less > 0) & (less > noise.between(rows, columns))
+    return found
+
+
+def _surely_beaten(judged: _Judged, noises: Sequence[Noise], rows: Places, rivals: Places) -> Bools:
+    """Which of ``rows`` one of ``rivals`` beats by value, and surely on one axis: (rows,)."""
+    as_good = np.ones((len(rivals), len(rows)), dtype=bool)
+    for costs in judged.costs.T:
+        as_good &= costs[rivals][:, None] <= costs[rows][None, :]
+    found: Bools = np.any(as_good & _surely_better(judged, noises, rivals, rows), axis=0)
+    return found
+
+
+def _doubted(judged: _Judged, noises: Sequence[Noise], rows: Places, others: Places) -> Bools:
+    """Which of ``rows`` one of ``others`` surely beats on an axis, while they surely beat it on none: (rows,)."""
+    worse = _surely_better(judged, noises, others, rows).T
+    found: Bools = np.any(worse & ~_surely_better(judged, noises, rows, others), axis=1)
+    return found
 
 
 def _judged(points: Sequence[Point], names: Sequence[str]) -> _Judged:
@@ -139,4 +157,4 @@ def _judged(points: Sequence[Point], names: Sequence[str]) -> _Judged:
     rows = [[axis.cost(point) for axis in axes] for point in points]
     known = [place for place, row in enumerate(rows) if None not in row]
     costs = np.array([rows[place] for place in known], dtype=np.float64).reshape(len(known), len(axes))
-    return _Judged(tuple(axes), tuple(points[place] for place in known), costs)
+    return _Judged(tuple(points[place] for place in known), costs)

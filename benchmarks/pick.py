@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from slimalign.benchmarks.axes import AXES, noise
+from slimalign.benchmarks.axes import AXES
 from slimalign.benchmarks.frontier import knee
 from slimalign.benchmarks.limits import Bound, Limits
+from slimalign.benchmarks.noise import noise_to
 from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.intervals import ALPHA, sign_flip_p
@@ -148,8 +149,8 @@ def _faster(best: Point, fitting: Sequence[Point]) -> Point | None:
     if best.p50_ms is None:
         return None
     timed = [p for p in fitting if p.p50_ms is not None and p.p50_ms < best.p50_ms]
-    sooner = best.p50_ms - np.array([p.p50_ms for p in timed]) > noise(LATENCY, timed, [best])[:, 0]
-    worse = np.array([NME.cost(p) for p in timed]) - (NME.cost(best) or 0.0) > noise(NME, timed, [best])[:, 0]
+    sooner = best.p50_ms - np.array([p.p50_ms for p in timed]) > noise_to(LATENCY, timed, best)
+    worse = np.array([NME.cost(p) for p in timed]) - (NME.cost(best) or 0.0) > noise_to(NME, timed, best)
     found = [timed[place] for place in np.flatnonzero(sooner & ~worse)]
     return min(found, key=lambda point: (point.p50_ms, _merit(point)), default=None)
 
@@ -174,7 +175,7 @@ def _sureness(runner_up: Point, best: Point) -> str:
     if best.nmes and len(best.nmes) == len(runner_up.nmes) and best.faces == runner_up.faces:
         p = sign_flip_p(np.array(runner_up.nmes) - np.array(best.nmes))
         return f"{'worse' if p < ALPHA else 'no difference'} beyond the noise (p = {p:.2g})"
-    width = float(noise(NME, [runner_up], [best])[0, 0])
+    width = float(noise_to(NME, [runner_up], best)[0])
     if width == 0:
         return "how sure that is was not kept"
     is_sure = abs((runner_up.nme or 0.0) - (best.nme or 0.0)) > width

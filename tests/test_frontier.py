@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import accuracy, cost, latency, point
 
-from slimalign.benchmarks.axes import AXES, axes_named, noise, subset_axis
+from slimalign.benchmarks.axes import AXES, Axis, axes_named, subset_axis
 from slimalign.benchmarks.frontier import frontier, knee, unbeaten_points
+from slimalign.benchmarks.noise import Noise, noise_to
 from slimalign.benchmarks.points import Point, join
 from slimalign.benchmarks.results import Results
 from slimalign.runtimes.errors import UserError
@@ -103,16 +104,20 @@ def test_a_point_whose_only_advantage_is_noise_is_marked() -> None:
     assert sure.uncertain == ()
 
 
+def noise(axis: Axis, one: Point, other: Point) -> float:
+    return float(noise_to(axis, [one], other)[0])
+
+
 def test_faces_that_agree_tell_more_than_intervals() -> None:
     easy, hard = (2.0, 4.0, 6.0, 8.0), (2.1, 4.1, 6.1, 8.1)
     pair = [
         replace(point(name, 1, sum(nmes) / 4), nmes=nmes, faces="0a", nme_interval=(3.0, 7.0))
         for name, nmes in (("a", easy), ("b", hard))
     ]
-    np.testing.assert_allclose(noise(AXES["nme"], pair, pair), 0, atol=1e-7)
+    np.testing.assert_allclose(noise(AXES["nme"], *pair), 0, atol=1e-7)
     other_faces = replace(pair[1], faces="9f")
     # Half-widths of 2 each.
-    np.testing.assert_allclose(noise(AXES["nme"], pair[:1], [other_faces]), math.sqrt(8))
+    np.testing.assert_allclose(noise(AXES["nme"], pair[0], other_faces), math.sqrt(8))
 
 
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1))
@@ -121,7 +126,7 @@ def test_paired_noise_is_the_standard_error_of_the_differences(faces: int, seed:
     points = [
         replace(point(str(i), 1, 1), nmes=tuple(row.tolist()), faces="0a") for i, row in enumerate(drawn)
     ]
-    found = noise(AXES["nme"], points, points[:2])
+    found = Noise(AXES["nme"], points).between(np.arange(3), np.arange(2))
     for i in range(3):
         for j in range(2):
             error = statistics.stdev((drawn[i] - drawn[j]).tolist()) / math.sqrt(faces)
@@ -132,9 +137,9 @@ def test_failures_and_subsets_are_paired_too() -> None:
     one = replace(point("a", 1, 1), nmes=(5.0, 20.0, 5.0, 5.0), faces="0a", subset_nmes={"far": (5.0, 20.0)})
     other = replace(one, nmes=(5.0, 5.0, 5.0, 5.0), subset_nmes={"far": (5.0, 5.0)})
     # One face of four fails in one of them: differences 0, 100, 0, 0 have a deviation of 50.
-    assert noise(AXES["failure-rate"], [one], [other])[0, 0] == pytest.approx(1.959964 * 50 / 2)
+    assert noise(AXES["failure-rate"], one, other) == pytest.approx(1.959964 * 50 / 2)
     # Differences 0 and 15: a deviation of 15 / sqrt(2), over two faces.
-    assert noise(subset_axis("far"), [one], [other])[0, 0] == pytest.approx(1.959964 * 7.5)
+    assert noise(subset_axis("far"), one, other) == pytest.approx(1.959964 * 7.5)
     alone = replace(point("a", 1, 1), failure_rate=0.0, images=10)
     # Wilson's interval of 0 in 10 ends at 27.75 %.
     assert AXES["failure-rate"].half_width(alone) == pytest.approx(13.877, abs=1e-3)
@@ -172,6 +177,44 @@ def test_every_axis_of_a_full_record_has_a_value() -> None:
 
 def test_what_was_not_measured_is_none_on_every_axis() -> None:
     assert {axis.value(Point("a", "a")) for axis in AXES.values()} == {None}
+
+
+def test_points_of_several_sets_of_faces_are_paired_within_each() -> None:
+    def judged(name: str, faces: str | None, nmes: tuple[float, ...]) -> Point:
+        return replace(point(name, 1, 4), faces=faces, nmes=nmes, nme_interval=(3.0, 5.0))
+
+    points = [
+        judged("a", "0a", (2.0, 4.0)),
+        judged("b", "9f", (1.0, 2.0, 6.0)),
+        judged("c", "0a", (4.0, 4.0)),
+        judged("d", None, ()),
+        judged("e", "9f", (2.0, 4.0, 6.0)),
+    ]
+    apart = math.sqrt(2)
+    # Differences -2, 0 deviate by sqrt(2), over two faces; -1, -2, 0 by 1, over three.
+    first, second = 1.959964 * 1.0, 1.959964 / math.sqrt(3)
+    expected = [
+        [0, apart, first, apart, apart],
+        [apart, 0, apart, apart, second],
+        [first, apart, 0, apart, apart],
+        [apart, apart, apart, apart, apart],
+        [apart, second, apart, apart, 0],
+    ]
+    found = Noise(AXES["nme"], points)
+    np.testing.assert_allclose(found.between(np.arange(5), np.arange(5)), expected, atol=1e-7)
+    mixed = np.array([4, 0, 2])
+    np.testing.assert_allclose(found.between(mixed, np.arange(5)), np.array(expected)[mixed], atol=1e-7)
+
+
+def test_more_points_than_are_held_against_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    points = [
+        uncertain_point(str(i), ms, 0.3, rng.integers(0, 6, 4).tolist())
+        for i, ms in enumerate(rng.uniform(2, 3, 60).tolist())
+    ]
+    whole = frontier(points, AXIS_NAMES)
+    monkeypatch.setattr("slimalign.benchmarks.frontier.AT_ONCE", 7)
+    assert frontier(points, AXIS_NAMES) == whole
 
 
 def test_an_axis_that_is_unknown_is_named_with_the_choices() -> None:
