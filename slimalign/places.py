@@ -11,7 +11,8 @@ from typing import Protocol
 
 from slimalign.benchmarks.accuracy import Finder
 from slimalign.benchmarks.device_latency import check_runs_on_devices, sweep_on
-from slimalign.benchmarks.latency import Crops, Progress, sweep
+from slimalign.benchmarks.gathering import Aside, Progress
+from slimalign.benchmarks.latency import Crops, sweep_here
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.phone import Phone, PhoneFinder
 from slimalign.runtimes.aligner import Aligner
@@ -38,15 +39,17 @@ class Where:
 
     ``target`` is ``local``, ``ssh://user@host``, ``adb:SERIAL``, or a profile that says how it is reached; ``python``
     is the interpreter there, by default the one that the profile names, or ``python3``; ``benchmark_model`` is
-    LiteRT's program for a phone; ``backend`` says what of a runtime computes. ``note`` is told what they had better
-    know meanwhile.
+    LiteRT's program for a phone; each of ``backends`` says what of a runtime computes, landmarks are found by the
+    first. ``note`` is told what they had better know meanwhile. ``results`` is the file that records go to: beside it
+    is kept what a sweep on this machine has found so far.
     """
 
     target: str = LOCAL
     python: str | None = None
     benchmark_model: Path | None = None
-    backend: Backend = DEFAULT_BACKEND
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,)
     note: Callable[[str], None] = lambda text: None
+    results: Path | None = None
 
 
 class Place(Protocol):
@@ -60,6 +63,7 @@ class Place(Protocol):
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        aside: Aside,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
         ...
@@ -71,9 +75,10 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class ThisMachine:
-    """The machine that slimalign runs on."""
+    """The machine that slimalign runs on; a sweep that was broken off goes on from what it kept beside ``results``."""
 
-    backend: Backend = DEFAULT_BACKEND
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,)
+    results: Path | None = None
 
     def sweep(
         self,
@@ -83,14 +88,17 @@ class ThisMachine:
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        aside: Aside,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
-        return sweep(bundles, batches, threads, crops, protocol, self.backend, progress=progress)
+        return sweep_here(
+            bundles, batches, threads, crops, protocol, self.backends, aside, self.results, progress
+        )
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
         """What finds landmarks with ``bundle`` here, on all cores."""
-        with open_bundle(bundle, None, self.backend) as session:
+        with open_bundle(bundle, None, self.backends[0]) as session:
             yield Aligner(session)
 
 
@@ -102,7 +110,7 @@ class ReachedDevice:
     """A device on which the agent works."""
 
     device: Device
-    backend: Backend = DEFAULT_BACKEND
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,)
 
     def sweep(
         self,
@@ -112,15 +120,18 @@ class ReachedDevice:
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        aside: Aside,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.device_latency."""
-        return sweep_on(self.device, bundles, batches, threads, crops, protocol, self.backend, progress)
+        return sweep_on(
+            self.device, bundles, batches, threads, crops, protocol, self.backends, progress, aside
+        )
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
         """What finds landmarks with ``bundle`` there, on all cores."""
         check_runs_on_devices(bundle)
-        finder = DeviceAligner(self.device, bundle, None, self.backend)
+        finder = DeviceAligner(self.device, bundle, None, self.backends[0])
         yield finder
         finder.clear()
 
@@ -165,10 +176,21 @@ def place_at(where: Where) -> Place | Phone:
     """The machine to measure on, which is a phone where one is named."""
     found = _reached(where)
     if found.shell is None:
-        return ThisMachine(where.backend)
+        return ThisMachine(where.backends, where.results)
     if found.is_phone and where.benchmark_model is not None:
-        return Phone(found.shell, where.benchmark_model, where.backend.delegate)
-    return ReachedDevice(Device(found.shell, found.python, where.note), where.backend)
+        return Phone(found.shell, where.benchmark_model, _only_delegate(where))
+    return ReachedDevice(Device(found.shell, found.python, where.note), where.backends)
+
+
+def _only_delegate(where: Where) -> str:
+    if len(where.backends) > 1:
+        raise UserError(f"{where.target}: benchmark_model measures one delegate at a time; give a single one")
+    return where.backends[0].delegate
+
+
+def check_target(where: Where) -> None:
+    """Raise UserError where the target that ``where`` names cannot be one; it is not reached for."""
+    _reached(where)
 
 
 def finding_at(where: Where) -> Finding:
