@@ -21,6 +21,7 @@ WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
 """Names of the rails of a Jetson through which all of its power comes."""
 POWER_CHIPS = ("ina", "power_meter")
 """How the names of such sensors in hwmon begin: TI's INA219, INA226 and INA3221, and a server's own meter."""
+POWERCAP = "/sys/class/powercap"
 LOOK_AGAIN_S = 0.01
 
 
@@ -122,11 +123,12 @@ def find_rail(root: str = "/") -> Optional[Rail]:
 
 def _packages(root: str) -> Optional[Counted]:
     names, counters = [], []
-    for zone in below(root, "/sys/class/powercap/*"):
+    # Where RAPL can be read in two ways, all packages are in the first.
+    zones = below(root, f"{POWERCAP}/intel-rapl:*") + below(root, f"{POWERCAP}/intel-rapl-mmio:*")
+    for zone in zones:
         name = read_text(os.path.join(zone, "name")) or ""
         path = os.path.join(zone, "energy_uj")
         most = number(read_text(os.path.join(zone, "max_energy_range_uj")))
-        # Of the two ways to read RAPL, of which one may be there twice, the one by registers tells no less.
         if name.startswith("package-") and name not in names and most and number(read_text(path)) is not None:
             names.append(name)
             counters.append((path, most))

@@ -8,7 +8,16 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.installed import package_versions
 
-LIBRARIES = ("numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorrt", "tensorrt_rtx", "torch")
+LIBRARIES = (
+    "numpy",
+    "cv2",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "torch",
+)
 """Those whose version bears on figures."""
 
 Entry = Dict[str, Any]
