@@ -108,6 +108,8 @@ def test_latency_is_measured_on_the_device(device: Device, sshd: Sshd, cells: Bu
         assert record.version.startswith("onnxruntime ")
         assert record.before.keys() == record.after.keys() != set()
         assert record.init_ms > 0 < record.first_ms
+        assert record.memory is not None
+        assert 10 < record.memory.libraries_mb <= record.memory.peak_mb
     # The memory at two batch sizes is measured, two sessions are opened, then visited in turns.
     assert done == list(range(1 - WEIGHED, 2 + VISITS + 1))
     assert list((sshd.home / HOME / "jobs").iterdir()) == [], "a job that came to its end is left behind"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cells import CROPS, onnx_bundle
 from test_energy import advancing
 
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.energy import Counted
 from slimalign.runtimes.memory import Weight
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
@@ -83,6 +85,13 @@ def test_settings_are_opened_and_then_visited_in_turns(tmp_path: Path) -> None:
     assert places.opened == [1, 1, 2]
     assert events[1] == MeasuredMemory(0, 1, 0, 21.0, 20.0, "")
     assert all(event.state is None for event in events if isinstance(event, Visit))
+
+
+def test_engines_are_built_beforehand_for_every_batch(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.bundle = Bundle(tmp_path, replace(places.bundle.manifest, format="tensorrt"))
+    list(sweep(places.subjects(), TURNS))
+    assert places.opened == [1, 2, 1, 2]
 
 
 def test_threads_share_what_is_known_of_the_memory(tmp_path: Path) -> None:
