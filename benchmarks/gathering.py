@@ -53,7 +53,9 @@ class Swept:
 
 
 class Gathering:
-    """Takes the entries of a sweep, first those that were kept of one that was broken off."""
+    """Takes the entries of a sweep, first those that were kept of one that was broken off; ``progress`` is told the
+    steps done and their number.
+    """
 
     def __init__(self, swept: Swept, aside: Aside, progress: Progress | None = None):
         self._swept, self._aside, self._progress = swept, aside, progress
@@ -63,15 +65,29 @@ class Gathering:
         self._memory: dict[tuple[int, int, int], MeasuredMemory] = {}
         self._energy: dict[int, MeasuredEnergy] = {}
 
+    def take_up(self, kept: Sequence[Mapping[str, Any]]) -> None:
+        """Take what an earlier sweep has kept, as one step: the time that is left does not hang on it."""
+        for entry in kept:
+            self._add(entry)
+        if kept:
+            self._tell_progress()
+
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take one entry, see slimalign.runtimes.sweep_entries."""
+        self._add(entry)
+        if entry["kind"] in EVENTS:
+            self._tell_progress()
+
+    def _add(self, entry: Mapping[str, Any]) -> None:
         kind = entry["kind"]
-        if kind not in EVENTS:
-            if kind == "before" and kind not in self._told:
+        if kind in EVENTS:
+            self._add_event(event_of(dict(entry)))
+        elif kind not in self._told:  # of the first beginning, where it was broken off
+            self._told[kind] = entry
+            if kind == "before":
                 self._warn_of_load(entry)
-            self._told.setdefault(kind, entry)  # of the first beginning, where it was broken off
-            return
-        self._add_event(event_of(dict(entry)))
+
+    def _tell_progress(self) -> None:
         if self._progress is not None:
             done = len(self._opened) + len(self._visits) + len(self._memory) + len(self._energy)
             self._progress(done, self._told["before"]["steps"])

@@ -88,8 +88,9 @@ def sweep_here(
     entries_after = partial(sweep_entries, subjects, plan_of(protocol))
     path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, crops)}.unfinished")
     gathered = Gathering(swept, aside, progress)
-    with gone_on_with(path, lambda text: aside.note(f"{LOCAL}: {text}"), entries_after) as entries:
-        for entry in entries:
+    with gone_on_with(path, lambda text: aside.note(f"{LOCAL}: {text}"), entries_after) as (kept, rest):
+        gathered.take_up(kept)
+        for entry in rest:
             gathered.add(entry)
         records = gathered.records()
         aside.keep(records)

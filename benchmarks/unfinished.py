@@ -15,6 +15,7 @@ from slimalign.runtimes.journal import END, Entry, Journal, ended
 if sys.platform != "win32":
     import fcntl
 
+VISIT = "visit"
 Entries = Callable[[Sequence[Entry]], Iterator[Entry]]
 """Gives the entries that are not yet among those that are kept."""
 
@@ -22,20 +23,26 @@ Entries = Callable[[Sequence[Entry]], Iterator[Entry]]
 @contextmanager
 def gone_on_with(
     path: Path | None, note: Callable[[str], None], entries: Entries
-) -> Iterator[Iterator[Entry]]:
-    """All entries: those in the file ``path`` first, then the others, each kept there as soon as it comes.
+) -> Iterator[tuple[Sequence[Entry], Iterator[Entry]]]:
+    """The entries in the file ``path``, and then all others, each kept there as soon as it comes.
 
-    The file, which may be missing, is removed when the body has ended without an error. With ``path`` None nothing is
-    kept. Raises UserError where another process is at the same, or the file cannot be written.
+    The file, which may be missing, is removed when the body has ended without an error, or with a UserError before
+    there was a visit to be kept. With ``path`` None nothing is kept. Raises UserError where another process is at the
+    same, or the file cannot be written.
     """
     if path is None:
-        yield entries(())
+        yield (), entries(())
         return
     with closing(_held(path)) as journal:
         kept, told = journal.take_up()
         if told is not None:
             note(told)
-        yield chain(kept, _keeping(journal, kept, entries, path))
+        try:
+            yield kept, _keeping(journal, kept, entries, path)
+        except UserError:
+            if not any(entry["kind"] == VISIT for entry in journal.entries()):
+                path.unlink(missing_ok=True)
+            raise
         path.unlink(missing_ok=True)
 
 

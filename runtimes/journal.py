@@ -53,12 +53,19 @@ class Journal:
                 self._told += len(line)
                 self._tell(line[:-1].decode())
 
+    def entries(self) -> List[Entry]:
+        """All that is kept; what a loss of power has left of a last line is cut off."""
+        self._file.seek(0)
+        self._file.truncate(self._file.read().rfind(b"\n") + 1)
+        self._file.seek(0)
+        return [json.loads(line.decode()) for line in self._file]
+
     def take_up(self) -> "Tuple[List[Entry], Optional[str]]":
         """The results to go on with, and what the user is to know of that; what may not be gone on with is forgotten.
 
         Results that have come to their end may always be taken; others were found under the conditions of now.
         """
-        kept = self._entries()
+        kept = self.entries()
         if ended(kept):
             return kept, "picking up what was found meanwhile"
         found = [entry["conditions"] for entry in kept if entry["kind"] == "before"]
@@ -76,13 +83,6 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.follow()
-
-    def _entries(self) -> List[Entry]:
-        """All that is kept; what a loss of power has left of a last line is cut off."""
-        self._file.seek(0)
-        self._file.truncate(self._file.read().rfind(b"\n") + 1)
-        self._file.seek(0)
-        return [json.loads(line.decode()) for line in self._file]
 
 
 def ended(kept: Sequence[Entry]) -> bool:

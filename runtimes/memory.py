@@ -55,8 +55,10 @@ def weighed(command: List[str], asked: Dict[str, Any]) -> Union[Weight, str]:
             stderr=subprocess.PIPE,
             timeout=SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return str(error)
+    except subprocess.TimeoutExpired:
+        return f"its process took longer than {SECONDS:g} s"
     if done.returncode < 0:
         return f"its process was ended by signal {-done.returncode}, as it is for lack of memory"
     if done.returncode > 0:

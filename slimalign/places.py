@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -150,16 +150,35 @@ class _Reached:
         return self.address.startswith(ADB)
 
 
+def _address_and_python(target: str) -> tuple[str, str]:
+    if is_address(target):
+        return target, PYTHON
+    profile = target_named(target)
+    if profile.address is None:
+        raise UserError(
+            f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of"
+            " your own with an address"
+        )
+    return profile.address, profile.python
+
+
+def each_where(wheres: Sequence[Where]) -> list[Where]:
+    """Several machines in place of one: LiteRT's program is for the phones among them.
+
+    Raises UserError where one of them cannot be a target; nothing is sent to any of them.
+    """
+    phones = [where.target for where in wheres if _address_and_python(where.target)[0].startswith(ADB)]
+    found = [
+        replace(where, benchmark_model=None) if phones and where.target not in phones else where
+        for where in wheres
+    ]
+    for where in found:
+        _reached(where)
+    return found
+
+
 def _reached(where: Where) -> _Reached:
-    address, python = where.target, PYTHON
-    if not is_address(where.target):
-        profile = target_named(where.target)
-        if profile.address is None:
-            raise UserError(
-                f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of"
-                " your own with an address"
-            )
-        address, python = profile.address, profile.python
+    address, python = _address_and_python(where.target)
     found = _Reached(address, shell_of(address), at_home(where.python or python))
     if where.benchmark_model is not None and not found.is_phone:
         raise UserError(
@@ -186,11 +205,6 @@ def _only_delegate(where: Where) -> str:
     if len(where.backends) > 1:
         raise UserError(f"{where.target}: benchmark_model measures one delegate at a time; give a single one")
     return where.backends[0].delegate
-
-
-def check_target(where: Where) -> None:
-    """Raise UserError where the target that ``where`` names cannot be one; it is not reached for."""
-    _reached(where)
 
 
 def finding_at(where: Where) -> Finding:

@@ -10,18 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cells import onnx_bundle
+from cells import CROPS, onnx_bundle
 
+from slimalign.benchmarks.gathering import Aside
+from slimalign.benchmarks.latency import sweep_here
 from slimalign.benchmarks.results import read
 from slimalign.benchmarks.unfinished import gone_on_with
+from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.journal import END, Entry, conditions
+from slimalign.runtimes.session import DEFAULT_BACKEND
 from slimalign.runtimes.timing import DRAFT
+from slimalign.runtimes.timing_loop import Span
 
 VISITS = 2 * DRAFT.rounds
 
@@ -119,8 +125,8 @@ def counted(kept: Sequence[Entry]) -> Iterator[Entry]:
 
 
 def numbers(path: Path | None, notes: list[str]) -> list[int]:
-    with gone_on_with(path, notes.append, counted) as found:
-        return [entry["number"] for entry in found if entry["kind"] == "one"]
+    with gone_on_with(path, notes.append, counted) as (kept, rest):
+        return [entry["number"] for entry in (*kept, *rest) if entry["kind"] == "one"]
 
 
 def test_what_has_come_to_its_end_is_taken_whatever_has_changed(tmp_path: Path) -> None:
@@ -148,9 +154,54 @@ def test_entries_are_kept_until_all_is_done(tmp_path: Path) -> None:
 
 def _stopped(path: Path, notes: list[str]) -> None:
     """Stop after the first entry."""
-    with gone_on_with(path, notes.append, counted) as found:
-        assert next(found)["number"] == 0
+    with gone_on_with(path, notes.append, counted) as (_, rest):
+        assert next(rest)["number"] == 0
         raise ZeroDivisionError
+
+
+def test_a_sweep_that_cannot_be_done_leaves_nothing_behind(tmp_path: Path) -> None:
+    bundle, path = onnx_bundle(tmp_path, batch=2), tmp_path / "results.jsonl"
+    more = ((1,), crops, DRAFT, [DEFAULT_BACKEND], Aside(), path)
+    with pytest.raises(UserError, match="batch = 1, the file runs batch 2 only"):
+        sweep_here([bundle], (1,), *more)
+    assert list(tmp_path.glob("results*")) == []
+
+
+def test_progress_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Memory at two batch sizes, two openings and the visits: ten steps."""
+    bundle, path = onnx_bundle(tmp_path), tmp_path / "results.jsonl"
+    quick = replace(DRAFT, length=Span(2, 0.0), warm_up=Span(0, 0.0))
+    steps: list[tuple[int, int]] = []
+
+    def stop_at_six(done: int, total: int) -> None:
+        steps.append((done, total))
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep_here(
+            [bundle], (1, 2), (1,), crops, quick, [DEFAULT_BACKEND], Aside(), path, progress=stop_at_six
+        )
+    assert steps == [(done, 10) for done in range(1, 7)]
+    steps.clear()
+    first, second = sweep_here(
+        [bundle],
+        (1, 2),
+        (1,),
+        crops,
+        quick,
+        [DEFAULT_BACKEND],
+        Aside(),
+        path,
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    # What was kept is one step; then both settings are opened again, which counts once.
+    assert steps == [(6, 10), (6, 10), (6, 10), *((done, 10) for done in range(7, 11))]
+    assert first.visits == second.visits == (1, 1, 1)
+
+
+def crops(rule: CropRule) -> Any:
+    return CROPS
 
 
 def test_two_that_measure_the_same_do_not_mix_their_visits(tmp_path: Path) -> None:

@@ -209,16 +209,14 @@ def bench(
     """
     from slimalign import api
     from slimalign.bench_lines import bench_lines, documents
-    from slimalign.places import Where, check_target
+    from slimalign.places import Where, each_where
 
-    targets = _parts(target)
-    for one in targets:
-        check_target(Where(one, python, benchmark_model))
+    wheres = each_where([Where(one, python, benchmark_model) for one in _parts(target)])
     opened = [api.read_bundle(bundle) for bundle in bundles]
     failures: list[UserError] = []
     with shown_progress() as progress:
 
-        def measured(one: str) -> Sequence[Record | ToldLatency]:
+        def measured(where: Where) -> Sequence[Record | ToldLatency]:
             """What was measured on a target; where that fails, the others are still measured."""
             try:
                 return api.bench(
@@ -232,9 +230,9 @@ def bench(
                     reference=reference,
                     sustained=sustained,
                     results=results,
-                    target=one,
-                    python=python,
-                    benchmark_model=benchmark_model,
+                    target=where.target,
+                    python=where.python,
+                    benchmark_model=where.benchmark_model,
                     backends=_backends(provider, delegate, cuda_graph),
                     progress=progress,
                 )
@@ -242,7 +240,7 @@ def bench(
                 failures.append(error)
                 return []
 
-        records = [record for one in targets for record in measured(one)]
+        records = [record for where in wheres for record in measured(where)]
     if records and as_json:
         print_json(documents(records))
     elif records:

@@ -18,7 +18,9 @@ from sshd import Sshd
 from slimalign.commands.measuring import _backends
 from slimalign.compress.data.sample import fingerprint_of
 from slimalign.faces import read_split
+from slimalign.places import Where, each_where
 from slimalign.runtimes.bundle import MANIFEST_NAME
+from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import AFLW
 from slimalign.runtimes.session import Backend
 from slimalign.showing import shown_progress
@@ -176,3 +178,13 @@ def test_minutes_of_calls_on_a_device(slimalign: Command, place: Place, sshd: Ss
     (record,) = latencies()
     assert record["memory"] is not None
     assert (record["target"], record["inputs"]) == (sshd.address, "drawn")
+
+
+def test_the_program_of_litert_is_for_the_phones_among_several_targets() -> None:
+    program = Path("benchmark_model")
+    found = each_where([Where(target, None, program) for target in ("local", "adb:R58M", "ssh://pi")])
+    assert [where.benchmark_model for where in found] == [None, program, None]
+    with pytest.raises(UserError, match="--benchmark-model benchmark_model: name the phone"):
+        each_where([Where(target, None, program) for target in ("local", "ssh://pi")])
+    with pytest.raises(UserError, match="adb:R58M: a phone has no Python"):
+        each_where([Where("local"), Where("adb:R58M")])
