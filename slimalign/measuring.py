@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from slimalign.benching import DRAWN
 from slimalign.benchmarks.accuracy import evaluate_normalisers
+from slimalign.benchmarks.gathering import Aside
 from slimalign.benchmarks.latency import crops_of
+from slimalign.benchmarks.opening import check_names
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.points import Point, join
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
@@ -32,7 +35,7 @@ from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.sweep import FACES
-from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
+from slimalign.runtimes.timing import DRAFT, SUSTAINED_MODE, Protocol, Record
 from slimalign.targets.address import LOCAL, is_address
 from slimalign.targets.profile import target_named
 from slimalign.targets.shell import cores_of
@@ -179,18 +182,27 @@ def bench(
     threads: Sequence[int | None],
     progress: Progress,
     samples: Sequence[Sample] | None = None,
-    reference: bool = False,
+    protocol: Protocol = DRAFT,
     results: Path | None = None,
     place: Place = THIS_MACHINE,
+    inputs: str = DRAWN,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Record]:
-    """Kernel latency of all bundles at ``place`` in one interleaved sweep, on ``samples`` or else on drawn faces.
+    """Kernel latency of all bundles at ``place`` in one sweep, on ``samples`` or else on drawn faces.
 
-    ``threads`` None stands for all cores.
+    ``threads`` None stands for all cores, ``inputs`` is what records say of the faces, ``note`` is told what the user
+    had better know. Raises UserError for two bundles that records could not tell apart.
     """
     if not bundles:
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
+    check_names(bundles)
     if results is not None:
         check_appendable(results)
+
+    def keep(records: Sequence[Record]) -> None:
+        if results is not None:
+            append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)])
+
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
     records = place.sweep(
@@ -198,12 +210,11 @@ def bench(
         batches,
         threads,
         crops_of(faces),
-        REFERENCE if reference else DRAFT,
+        protocol,
         lambda done, total: progress.update(task, completed=done, total=total),
+        Aside(inputs, note, keep),
     )
     progress.remove_task(task)
-    if results is not None:
-        append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)])
     return records
 
 
@@ -213,19 +224,24 @@ def bench_phone(
     threads: Sequence[int | None],
     progress: Progress,
     phone: Phone,
-    reference: bool = False,
+    protocol: Protocol = DRAFT,
     results: Path | None = None,
 ) -> list[ToldLatency]:
     """What benchmark_model tells of all bundles on a phone; ``results`` gets each record as soon as it is there.
 
-    ``threads`` None stands for all its cores.
+    ``threads`` None stands for all its cores. Raises UserError for a sustained measurement, of which it tells nothing.
     """
+    if protocol.mode == SUSTAINED_MODE:
+        raise UserError(
+            "--sustained: benchmark_model tells no single calls; measure a draft or a reference instead"
+        )
+    check_names(bundles)
     if results is not None:
         check_appendable(results)
     counts = list(dict.fromkeys(cores_of(phone.shell) if count is None else count for count in threads))
     records = []
     task = progress.add_task("measuring latency", total=len(bundles) * len(batches) * len(counts))
-    for record in phone.latencies(bundles, batches, counts, REFERENCE if reference else DRAFT):
+    for record in phone.latencies(bundles, batches, counts, protocol):
         records.append(record)
         if results is not None:
             append(results, [record])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -13,11 +13,14 @@ from slimalign.commands.options import (
     CudaGraphOption,
     DataOption,
     DelegateOption,
+    DelegatesOption,
     FormatOption,
     JsonOption,
     NormaliserOption,
     PlaceOption,
+    PlacesOption,
     ProviderOption,
+    ProvidersOption,
     PythonOption,
     ResultsOption,
     SkipBadOption,
@@ -26,6 +29,10 @@ from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.showing import accuracy_lines, print_json, say, shown_progress
 from slimalign.targets.address import LOCAL
+
+if TYPE_CHECKING:
+    from slimalign.benchmarks.told_latency import ToldLatency
+    from slimalign.runtimes.timing import Record
 
 
 def profile(
@@ -177,64 +184,81 @@ def bench(
     batch: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,2,4,8",
     threads: Annotated[str, typer.Option(help="Comma-separated thread counts, or all.")] = "1,all",
     reference: Annotated[bool, typer.Option(help="60 s and 1024 calls each instead of a draft.")] = False,
+    sustained: Annotated[
+        Optional[float],
+        typer.Option(help="So many minutes of calls each, one setting after another: slope and throttling."),
+    ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
     data_format: FormatOption = "300w",
     skip_bad: SkipBadOption = False,
     results: ResultsOption = Path("results.jsonl"),
-    target: PlaceOption = LOCAL,
+    target: PlacesOption = LOCAL,
     python: PythonOption = None,
     benchmark_model: BenchmarkModelOption = None,
-    provider: ProviderOption = DEFAULT_BACKEND.provider,
-    delegate: DelegateOption = DEFAULT_BACKEND.delegate,
+    provider: ProvidersOption = DEFAULT_BACKEND.provider,
+    delegate: DelegatesOption = DEFAULT_BACKEND.delegate,
     cuda_graph: CudaGraphOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Latency of bundles over batch sizes and threads, all in one interleaved sweep.
+    """Latency of bundles over batch sizes, threads and runtimes, all in one interleaved sweep.
 
     Example: `slimalign bench slimalign-demo/bundles/distilled-* --batch 1,8 --threads 1`
 
-    On a device: `--target ssh://pi@raspberrypi`; where the line drops, the same command goes on.
+    On devices: `--target local,ssh://pi@raspberrypi`, one after another. After a break the same command goes on.
     """
     from slimalign import api
+    from slimalign.bench_lines import bench_lines, documents
+    from slimalign.places import Where, each_where
 
+    wheres = each_where([Where(one, python, benchmark_model) for one in _parts(target)])
+    opened = [api.read_bundle(bundle) for bundle in bundles]
+    failures: list[UserError] = []
     with shown_progress() as progress:
-        records = api.bench(
-            bundles,
-            [_whole("--batch", text) for text in _parts(batch)],
-            [None if text == "all" else _whole("--threads", text) for text in _parts(threads)],
-            data=data,
-            split=split,
-            data_format=data_format,
-            skip_bad=skip_bad,
-            reference=reference,
-            results=results,
-            target=target,
-            python=python,
-            benchmark_model=benchmark_model,
-            backend=Backend(provider, delegate, cuda_graph),
-            progress=progress,
-        )
-    if as_json:
-        print_json([record.summary() for record in records])
-        return
-    for record in records:
-        say(_latency_line(record.summary()))
+
+        def measured(where: Where) -> Sequence[Record | ToldLatency]:
+            """What was measured on a target; where that fails, the others are still measured."""
+            try:
+                return api.bench(
+                    opened,
+                    [_whole("--batch", text) for text in _parts(batch)],
+                    [None if text == "all" else _whole("--threads", text) for text in _parts(threads)],
+                    data=data,
+                    split=split,
+                    data_format=data_format,
+                    skip_bad=skip_bad,
+                    reference=reference,
+                    sustained=sustained,
+                    results=results,
+                    target=where.target,
+                    python=where.python,
+                    benchmark_model=where.benchmark_model,
+                    backends=_backends(provider, delegate, cuda_graph),
+                    progress=progress,
+                )
+            except UserError as error:
+                failures.append(error)
+                return []
+
+        records = [record for where in wheres for record in measured(where)]
+    if records and as_json:
+        print_json(documents(records))
+    elif records:
+        for line in bench_lines(records, opened):
+            say(line)
+    if failures:
+        raise UserError("; ".join(dict.fromkeys(str(failure) for failure in failures)))
 
 
-def _latency_line(figures: Mapping[str, Any]) -> str:
-    """One setting's figures; of what a phone's program does not tell there is none."""
-    what = (
-        f"{figures['bundle']:20} {figures['runtime']:12} {figures['precision']:13} batch {figures['batch']:2}  "
-        f"threads {figures['threads']}"
-    )
-    told = "  ".join(
-        f"{name} {figures[f'{name}_ms']:8.2f} ms"
-        for name in ("p50", "p90", "mean")
-        if figures.get(f"{name}_ms") is not None
-    )
-    typical = figures["p50_ms"] or figures["mean_ms"]
-    return f"{what}  {told}  {1000 * figures['batch'] / typical:7.1f} faces/s  ({figures['protocol']})"
+def _backends(providers: str, delegates: str, cuda_graph: bool) -> list[Backend]:
+    """Every combination; the options of a delegate, as in ``libdelegate.so,backend=htp``, stay with it."""
+    named: list[str] = []
+    for part in _parts(delegates):
+        if "=" in part and named:
+            named[-1] += f",{part}"
+        else:
+            named.append(part)
+    return [Backend(one, other, cuda_graph) for one in _parts(providers) for other in named]
 
 
 def _parts(listed: str) -> list[str]:
