@@ -8,15 +8,16 @@
     print(api.bench([bundle], batches=[1])[0].p50_ms)
     print(api.predict(bundle, "photo.jpg", [[80, 60, 280, 260]])[0]["points"])
 
-Where a folder is wanted, a path or what was read from it will do. What cannot be done raises ``UserError``, whose
-text is the line that the command line prints. Packages of an extra are imported by the verb that needs them, so
-that a device with one inference library can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of
-rich's; without one nothing is shown.
+Where a folder is wanted, a path or what was read from it will do; where a bundle is, also the TOML of a model from
+elsewhere, see ``slimalign.foreign``. What cannot be done raises ``UserError``, whose text is the line that the command
+line prints. Packages of an extra are imported by the verb that needs them, so that a device with one inference library
+can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of rich's; without one nothing is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -352,16 +353,19 @@ def targets() -> list[Target]:
 
 
 def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Report:
-    """What in a file, or in a bundle's model file, does not run on a device, or slowly, or computes something else.
+    """What in a file, or in the model file of a bundle or a TOML, does not run on a device, or slowly, or computes something else.
 
     ``target`` is the name of a device, or the path of a profile of your own; a Jetson has its newest JetPack, or the
     version ``jetpack``. The report's ``facts`` say what is in the file; of its ``findings`` those of level ``error``
     tell what does not run there or computes something else. Nothing is run on the device, or needed from it.
     """
     from slimalign.export.lint.lint import lint as read
+    from slimalign.foreign import bundle_at
     from slimalign.targets.profile import target_named
 
-    return read(Path(file), target_named(target, jetpack))
+    path = Path(file)
+    report = read(bundle_at(path).folder if path.suffix == ".toml" else path, target_named(target, jetpack))
+    return replace(report, file=str(file))
 
 
 def doctor(target: str | None = None, python: str | None = None) -> Diagnosis:
@@ -386,7 +390,9 @@ def _known_formats(target: Target) -> Sequence[str]:
 
 
 def _bundle(given: str | Path | Bundle) -> Bundle:
-    return given if isinstance(given, Bundle) else read_bundle(given)
+    from slimalign.foreign import bundle_at
+
+    return given if isinstance(given, Bundle) else bundle_at(given)
 
 
 def _where(
