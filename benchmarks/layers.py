@@ -53,7 +53,9 @@ class LayersRecord:
     def __post_init__(self) -> None:
         times = [layer.ms for layer in self.layers if layer.ms is not None]
         if not all(math.isfinite(ms) and ms >= 0 for ms in (*times, self.p50_ms or 0.0)):
-            raise UserError(f"bundle '{self.bundle}': times of layers are NaN, infinite or negative; measure again")
+            raise UserError(
+                f"bundle '{self.bundle}': times of layers are NaN, infinite or negative; measure again"
+            )
 
     @property
     def setting(self) -> tuple[str | int | None, ...]:

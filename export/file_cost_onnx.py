@@ -41,36 +41,51 @@ WEIGHTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 
 FREE = frozenset(
     """
-    Abs Add And ArgMax ArgMin AveragePool BatchNormalization BiasGelu Cast CastLike Ceil Celu Clip Concat Constant
-    ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand
-    FastGelu Flatten Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
-    GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization
-    LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool Max MaxPool Min Mish Mod Mul Neg NonZero Not OneHot Or
-    PRelu Pad Pow QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul
-    QLinearSigmoid QLinearSoftmax QuantizeLinear QuickGelu Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round
-    ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt
+    Abs Add And ArgMax ArgMin AveragePool BatchNormalization BiasGelu Cast CastLike Ceil Celu Clip Concat
+    ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf
+    Exp Expand FastGelu Flatten Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalMaxPool
+    Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization
+    IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool Max
+    MaxPool Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QLinearAdd QLinearAveragePool
+    QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax
+    QuantizeLinear QuickGelu Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements
+    ScatterND Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt
     Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
-    """.split()
+    """.split()  # noqa: SIM905  # one word a line would be longer than all the rest
 )
 """Operators without convolutions and matrix products: elementwise work, pooling, normalising, resizing and moves."""
 
-MOVES_NOTHING = frozenset(("Constant", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"))
+MOVES_NOTHING = frozenset(
+    ("Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze")
+)
 """What gives a tensor another name or shape, or asks for it; none of the values is read."""
 
 COPIES = frozenset(
-    ("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+    (
+        "Cast",
+        "DequantizeLinear",
+        "Flatten",
+        "Identity",
+        "QuantizeLinear",
+        "Reshape",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
 )
 """What a weight may go through on its way to its operator."""
 
+
 def onnx_layers(graph: OnnxGraph, path: Path) -> tuple[Layer, ...]:
     """Each operator of the main graph with its cost for one face, see slimalign.export.file_cost.count_file."""
-    kinds = [_kind(node) for node in graph.nodes]
+    nodes = operators(graph)
+    kinds = [_kind(node) for node in nodes]
     check_all_counted([kind for kind in kinds if kind not in RULES and kind not in FREE], path)
     counter = _Counter(graph, path)
     layers, unknown = [], []
-    for index, node in enumerate(graph.nodes):
-        name = layer_name(node, index)
+    for index, node in enumerate(nodes):
+        name = _name(node, index)
         try:
             layers.append(counter.layer(node, name))
         except UncountableError as error:
@@ -83,8 +98,13 @@ def _kind(node: Any) -> str:
     return str(node.op_type) if node.domain in DOMAINS else f"{node.domain}.{node.op_type}"
 
 
-def layer_name(node: Any, index: int) -> str:
-    """The name of an operator; ONNX Runtime calls one that has none by its kind and its place in the graph."""
+def operators(graph: OnnxGraph) -> list[Any]:
+    """The operators of the main graph but Constants: the layers, in their order."""
+    return [node for node in graph.nodes if node.op_type != "Constant"]
+
+
+def _name(node: Any, index: int) -> str:
+    """An operator's name; one that has none is called as ONNX Runtime does, by its kind and place among the others."""
     return str(node.name) or f"{node.op_type}_{index}"
 
 

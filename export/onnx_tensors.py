@@ -65,7 +65,9 @@ def onnx_tensors(graph: OnnxGraph, path: Path) -> OnnxTensors:
         found = dict(zip(names, session.run_with_ort_values(names, values), strict=True))
     except failures as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: ONNX Runtime cannot run it ({reason}); its operators cannot be counted") from None
+        raise UserError(
+            f"{path}: ONNX Runtime cannot run it ({reason}); its operators cannot be counted"
+        ) from None
     tensors = {
         name: OnnxTensor(tuple(tensor.dims), graph.dtypes.get(name, "unknown"))
         for name, tensor in graph.constants.items()
@@ -87,7 +89,9 @@ def _with_all_outputs(graph: OnnxGraph, names: list[str]) -> Any:
 def _input_shape(value: Any, path: Path) -> tuple[int, ...]:
     first, *others = [size.dim_value for size in value.type.tensor_type.shape.dim] or [1]
     if 0 in others:
-        raise UserError(f"{path}: the shape of its input '{value.name}' is not fixed; export it for one input size")
+        raise UserError(
+            f"{path}: the shape of its input '{value.name}' is not fixed; export it for one input size"
+        )
     return (first or 1, *others)
 
 

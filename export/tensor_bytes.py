@@ -37,7 +37,7 @@ class UncountableError(Exception):
     """An operator's cost is not known; the text says why."""
 
 
-def tensor_bytes(shape: Sequence[int], dtype: str | None) -> int:
+def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
     """The size of a tensor; raises UncountableError for a number type that is not known."""
     if dtype not in BITS:
         raise UncountableError(f"numbers of type {dtype}")

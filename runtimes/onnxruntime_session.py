@@ -38,7 +38,9 @@ class OnnxRuntimeSession:
         provider = backend.provider.lower()
         self.runtime = "onnxruntime" if provider == "cpu" else f"onnxruntime-{provider}"
         self._path = bundle.model_path
-        self._session = open_onnx(self._path, self.threads, "export it again or update onnxruntime", provider, trace)
+        self._session = open_onnx(
+            self._path, self.threads, "export it again or update onnxruntime", provider, trace
+        )
         self.version = f"onnxruntime {_library(self._path).__version__}"
         self._input = _only(bundle, "inputs", self._session.get_inputs()).name
         self._outputs = _outputs(bundle, self._session.get_outputs())

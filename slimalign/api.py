@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
-    from slimalign.measuring import Profile
     from slimalign.parity_there import GoldenParity, Parity
     from slimalign.passes import Figures, Pass
     from slimalign.places import Where
+    from slimalign.profiling import Profile
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
 
@@ -338,11 +338,23 @@ def follow(
     return figures
 
 
-def profile(network: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Parameters and multiply-adds of a network by name, of an architecture's JSON, or of a bundle."""
-    from slimalign.measuring import profile as count
+def profile(
+    network: str | Path,
+    landmarks: int | None = None,
+    input_size: int | None = None,
+    *,
+    timed: bool = False,
+    threads: int | None = 1,
+    results: str | Path | None = None,
+) -> Profile:
+    """Cost of a network by name, of an architecture's JSON, of a bundle, or of an .onnx or .tflite file, by layers.
 
-    return count(network, landmarks, input_size)
+    With ``timed`` also how long the runtime of a bundle takes for each layer; ``results`` gets the layers of a bundle.
+    Raises ``slimalign.runtimes.errors.CheckError``, a UserError, for a file with operators that cannot be counted.
+    """
+    from slimalign.profiling import profile as count
+
+    return count(str(network), landmarks, input_size, timed, threads, _path(results))
 
 
 def targets() -> list[Target]:
@@ -353,7 +365,7 @@ def targets() -> list[Target]:
 
 
 def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Report:
-    """What in a file, or in the model file of a bundle or a TOML, does not run on a device, or slowly, or computes something else.
+    """What in a file, a bundle's or a TOML's too, does not run on a device, or slowly, or computes something else.
 
     ``target`` is the name of a device, or the path of a profile of your own; a Jetson has its newest JetPack, or the
     version ``jetpack``. The report's ``facts`` say what is in the file; of its ``findings`` those of level ``error``

@@ -82,7 +82,9 @@ def _positive(value: Any) -> bool:
 def _one_or_three(words: str, holds: Callable[[Any], bool]) -> _Entry:
     return _Entry(
         f"{words}, or a list of three of them, one a channel",
-        lambda value: holds(value) or (isinstance(value, list) and len(value) == 3 and all(map(holds, value))),
+        lambda value: (
+            holds(value) or (isinstance(value, list) and len(value) == 3 and all(map(holds, value)))
+        ),
     )
 
 
@@ -172,9 +174,7 @@ def _checked_entries(path: Path) -> dict[str, Any]:
             hint = f"did you mean {near[0]}?" if near else f"its entries are {', '.join(known)}"
             raise UserError(f"{path}: {name} = {json.dumps(value, default=str)}: no such entry; {hint}")
         if not known[name].holds(value):
-            raise UserError(
-                f"{path}: {name} = {json.dumps(value, default=str)}, must be {known[name].words}"
-            )
+            raise UserError(f"{path}: {name} = {json.dumps(value, default=str)}, must be {known[name].words}")
     for name, entry in wanted.items():
         if name not in given:
             raise UserError(f"{path}: {name} is missing, add it as {entry.words}")

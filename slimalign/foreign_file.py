@@ -68,7 +68,9 @@ def ends_of(model: Path, path: Path, entries: Mapping[str, Any]) -> Ends:
 def _check_output(outputs: Sequence[_End], path: Path, wanted: str | None) -> None:
     chosen = [one for one in outputs if wanted in (None, one.name)]
     if wanted is not None and not chosen:
-        raise UserError(f'{path}: output_name = "{wanted}": the file gives {_listed(outputs)}; name one of them')
+        raise UserError(
+            f'{path}: output_name = "{wanted}": the file gives {_listed(outputs)}; name one of them'
+        )
     if len(chosen) > 1:
         raise UserError(f"{path}: the file gives {_listed(outputs)}; say which by output_name")
     if not chosen or not chosen[0].fits:
@@ -92,9 +94,13 @@ def _layout(shape: tuple[int | None, ...]) -> str | None:
 
 def _agreed(entry: str, given: Any, found: Any, taken: _End, path: Path) -> Any:
     if given is None and found is None:
-        raise UserError(f"{path}: {entry} is missing, and the file, which takes {taken.told}, fixes none; add it")
+        raise UserError(
+            f"{path}: {entry} is missing, and the file, which takes {taken.told}, fixes none; add it"
+        )
     if None not in (given, found) and given != found:
-        raise UserError(f"{path}: {entry} = {given}, but the file takes {taken.told}; leave it out or mend it")
+        raise UserError(
+            f"{path}: {entry} = {given}, but the file takes {taken.told}; leave it out or mend it"
+        )
     return found if given is None else given
 
 

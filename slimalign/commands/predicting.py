@@ -122,9 +122,9 @@ def _predict_photo(
     backend: Backend,
     as_json: bool,
 ) -> None:
+    from slimalign.foreign import bundle_at
     from slimalign.predicting import predict_photo
     from slimalign.records import PointsFile, check_points_path
-    from slimalign.foreign import bundle_at
 
     if points is not None:
         check_points_path(points)
@@ -156,9 +156,9 @@ def _predict_photo(
 
 
 def _predict_many(bundle: Path, source: str, how: Pass, as_json: bool) -> None:
+    from slimalign.foreign import bundle_at
     from slimalign.passes import Figures
     from slimalign.predicting import predict_many
-    from slimalign.foreign import bundle_at
 
     figures = Figures()
     try:
@@ -195,8 +195,8 @@ def _show_figures(figures: dict[str, Any], how: Pass, as_json: bool) -> None:
 
 
 def _predict_boxes(bundle: Path, boxes: Path, backend: Backend) -> None:
-    from slimalign.predicting import predict_boxes_file
     from slimalign.foreign import bundle_at
+    from slimalign.predicting import predict_boxes_file
 
     for document in predict_boxes_file(bundle_at(bundle), boxes, backend):
         print_json(document, indent=None)
