@@ -74,7 +74,6 @@ def _placed(raw: Float32, manifest: "Manifest", landmarks: int) -> "Tuple[Floats
 def _check_number(given: int, needed: int, what: str, manifest: "Manifest") -> None:
     if given < needed:
         raise UserError(
-            "bundle '{}': the file gives {} {}, its landmarks need {}; mend landmarks or values_per_point".format(
-                manifest.name, given, what, needed
-            )
+            f"bundle '{manifest.name}': the file gives {given} {what}, its landmarks need {needed}; mend landmarks or"
+            " values_per_point"
         )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from zipfile import is_zipfile
 
@@ -17,6 +15,7 @@ from slimalign.runtimes.bundle_zip import unpacked, write_zip
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.manifest_kinds import KINDS, check_kinds
 from slimalign.runtimes.schemes import SCHEMES, LandmarkScheme, scheme_named
 
 SCHEMA_VERSION = 1
@@ -194,96 +193,18 @@ def _manifest_from(path: Path) -> Manifest:
             " update slimalign or export again"
         )
     needed = {entry.name for entry in fields(Manifest) if entry.default is entry.default_factory is MISSING}
-    wrong = sorted((needed - set(data)) | (set(data) - set(_KINDS)))
+    wrong = sorted((needed - set(data)) | (set(data) - set(KINDS)))
     if wrong:
         raise UserError(
             f"{path}: the entries {', '.join(wrong)} are missing or unknown; export the bundle again"
         )
-    _check_kinds(data, path)
+    check_kinds(data, path)
     data["mean"], data["std"] = tuple(data["mean"]), tuple(data["std"])
     if data.get("landmarks") is not None:
         data["landmarks"] = tuple(data["landmarks"])
     manifest = Manifest(**data)
     _check(manifest, path)
     return manifest
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What an entry must be, in ``words``; ``holds`` says whether a value read from JSON is that."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-    def or_null(self) -> _Kind:
-        return _Kind(f"{self.words} or null", lambda value: value is None or self.holds(value))
-
-    def by_name(self) -> _Kind:
-        return _Kind(
-            f"an object in which each value is {self.words}",
-            lambda value: isinstance(value, dict) and all(map(self.holds, value.values())),
-        )
-
-    def listed(self) -> _Kind:
-        return _Kind(
-            f"a list of which each value is {self.words}",
-            lambda value: isinstance(value, list) and all(map(self.holds, value)),
-        )
-
-    def three_times(self) -> _Kind:
-        return _Kind(
-            f"a list of three values, each {self.words}",
-            lambda value: isinstance(value, list) and len(value) == 3 and all(map(self.holds, value)),
-        )
-
-
-_TEXT = _Kind("text", lambda value: isinstance(value, str))
-# Not by isinstance: true and false are whole numbers to Python.
-_WHOLE = _Kind("a whole number", lambda value: type(value) is int)
-_COUNT = _Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
-_NUMBER = _Kind("a finite number", lambda value: type(value) in (int, float) and math.isfinite(value))
-
-_KINDS: Mapping[str, _Kind] = MappingProxyType(
-    {
-        "name": _TEXT,
-        "model": _TEXT,
-        "format": _TEXT,
-        "precision": _TEXT,
-        "input_size": _WHOLE,
-        "box_scale": _NUMBER,
-        "layout": _TEXT,
-        "mean": _NUMBER.three_times(),
-        "std": _NUMBER.three_times(),
-        "scheme": _TEXT,
-        "decoder": _TEXT,
-        "stride": _WHOLE,
-        "batch": _WHOLE.or_null(),
-        "output": _TEXT,
-        "files": _TEXT.by_name(),
-        "cost": _COUNT.by_name(),
-        "nme": _NUMBER.by_name(),
-        "tools": _TEXT.by_name(),
-        "calibration": _TEXT.or_null(),
-        "int8_share": _NUMBER.or_null(),
-        "gate": _NUMBER.by_name().or_null(),
-        "score_threshold": _NUMBER.or_null(),
-        "colour": _TEXT,
-        "output_name": _TEXT.or_null(),
-        "origin": _TEXT,
-        "values_per_point": _WHOLE,
-        "landmarks": _COUNT.listed().or_null(),
-        "schema_version": _WHOLE,
-    }
-)
-
-
-def _check_kinds(data: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError for the first entry of a manifest that is of another kind than ``_KINDS`` says."""
-    for entry, value in data.items():
-        if not _KINDS[entry].holds(value):
-            raise UserError(
-                f"{path}: {entry} = {json.dumps(value)}, must be {_KINDS[entry].words}; export the bundle again"
-            )
 
 
 def _check(manifest: Manifest, path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,16 @@ import onnx
 import pytest
 from cells import CENTRES, CROPS, onnx_network
 from elsewhere import ENTRIES, LANDMARKS, SIZE, elsewhere, network, weights_of, write_toml
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto
 from small_litert import computed, constant, litert_file
 
 from slimalign.foreign import bundle_at
 from slimalign.runtimes.aligner import Aligner
-from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.answers import points_and_scores
+from slimalign.runtimes.bundle import COORDINATES, Bundle
+from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.opening import open_session
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +86,41 @@ def test_points_are_chosen_and_what_follows_them_is_left_out(tmp_path: Path) -> 
     path = elsewhere(tmp_path, 3 * 24 + 7, values_per_point=3, landmarks=chosen)
     expected = values_of(FACES, 3 * 24 + 7)[:, :72].reshape(3, 24, 3)[:, chosen, :2]
     np.testing.assert_allclose(found_with(bundle_at(path)).points, expected, atol=1e-5)
+
+
+@given(data=st.data(), output=st.sampled_from(COORDINATES), edge=st.booleans(), each=st.sampled_from((2, 3)))
+def test_points_come_back_from_whatever_they_are_written_as(
+    data: st.DataObject, output: str, edge: bool, each: int
+) -> None:
+    size = data.draw(st.integers(1, 500))
+    chosen = data.draw(st.lists(st.integers(0, 40), min_size=LANDMARKS, max_size=LANDMARKS))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    of_file = rng.uniform(-size, 2 * size, (2, 41, 2))
+    scaled = {
+        "pixels": of_file + 0.5 * edge,
+        "zero-to-one": (of_file + 0.5 * edge) / size,
+        "minus-one-to-one": 2 * (of_file + 0.5 * edge) / size - 1,
+    }[output]
+    raw = np.concatenate([scaled, rng.random((2, 41, each - 2))], axis=2).reshape(2, -1)
+    manifest: Any = SimpleNamespace(
+        name="any",
+        output=output,
+        origin="edge" if edge else "centre",
+        values_per_point=each,
+        landmarks=chosen,
+        input_size=size,
+    )
+    points, scores = points_and_scores(raw, manifest, LANDMARKS)
+    np.testing.assert_allclose(points, of_file[:, chosen], atol=1e-9 * size)
+    assert scores.shape == (2, LANDMARKS)
+
+
+def test_values_that_are_not_finite_are_no_points(tmp_path: Path) -> None:
+    manifest = bundle_at(elsewhere(tmp_path)).manifest
+    raw = np.zeros((1, 2 * LANDMARKS), dtype=np.float32)
+    raw[0, 7] = np.nan
+    with pytest.raises(NonFiniteError, match="bundle 'mine': the file's points are NaN or infinite"):
+        points_and_scores(raw, manifest, LANDMARKS)
 
 
 def test_heatmaps_are_decoded_and_chosen(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ WHOLE_IMAGE = "no --box given, the whole image is taken as one face"
 
 
 def predict(
-    bundle: Annotated[Path, typer.Option(help="Folder or zip of a bundle.")],
+    bundle: Annotated[Path, typer.Option(help="Folder or zip of a bundle, or a model's TOML.")],
     source: Annotated[
         Optional[str],
         typer.Argument(
