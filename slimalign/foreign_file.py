@@ -46,7 +46,7 @@ def ends_of(model: Path, path: Path, entries: Mapping[str, Any]) -> Ends:
     Raises UserError where they do not go together, or the file takes or gives what no session knows.
     """
     inputs, outputs = (_onnx_ends if model.suffix == ".onnx" else _litert_ends)(model)
-    _check_output(outputs, path, entries.get("output_name"))
+    _check_output(outputs, path, entries)
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise UserError(
             f"{path}: {model.name} takes {_listed(inputs)}; only files that take one batch of images can be used"
@@ -65,7 +65,8 @@ def ends_of(model: Path, path: Path, entries: Mapping[str, Any]) -> Ends:
     return Ends(layout, size, taken.shape[0])
 
 
-def _check_output(outputs: Sequence[_End], path: Path, wanted: str | None) -> None:
+def _check_output(outputs: Sequence[_End], path: Path, entries: Mapping[str, Any]) -> None:
+    wanted = entries.get("output_name")
     chosen = [one for one in outputs if wanted in (None, one.name)]
     if wanted is not None and not chosen:
         raise UserError(
@@ -77,6 +78,15 @@ def _check_output(outputs: Sequence[_End], path: Path, wanted: str | None) -> No
         raise UserError(
             f"{path}: the file gives {_listed(chosen)}; float32 is needed, or in a .tflite file int8, uint8 or int16"
             " with a scale: convert it with such an output"
+        )
+    # Such as heatmaps, which could be taken for coordinates as well.
+    sizes, each = [size for size in chosen[0].shape[1:] if size != 1], entries.get("values_per_point", 2)
+    if entries["output"] != "heatmaps" and (
+        len(sizes) > 2 or (len(sizes) == 2 and sizes[1] not in (None, each))
+    ):
+        raise UserError(
+            f"{path}: the file gives {_listed(chosen)}, which are not {each} values for each point; mend output or"
+            " values_per_point"
         )
 
 

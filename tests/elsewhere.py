@@ -38,16 +38,19 @@ def network(
     layout: str = "NCHW",
     more: tuple[str, ...] = (),
     dtype: int = TensorProto.FLOAT,
+    axes: tuple[int, ...] = (),
 ) -> onnx.ModelProto:
     """Gives ``values`` numbers a face, ``weights_of`` times the means of its three channels.
 
-    ``more`` are the names of outputs besides ``points``, which are those means.
+    ``more`` are the names of outputs besides ``points``, which are those means. The numbers of a face have the shape
+    ``axes`` where that is named.
     """
-    axes = [2, 3] if layout == "NCHW" else [1, 2]
+    places = [2, 3] if layout == "NCHW" else [1, 2]
     shape = [batch, 3, size, size] if layout == "NCHW" else [batch, size, size, 3]
     nodes = [
-        helper.make_node("ReduceMean", ["image"], ["means"], axes=axes, keepdims=0),
-        helper.make_node("MatMul", ["means", "weights"], ["points"]),
+        helper.make_node("ReduceMean", ["image"], ["means"], axes=places, keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["values" if axes else "points"]),
+        *([helper.make_node("Reshape", ["values", "shape"], ["points"])] if axes else []),
         *(helper.make_node("Identity", ["means"], [name]) for name in more),
     ]
     weights = weights_of(values).astype(helper.tensor_dtype_to_np_dtype(dtype))
@@ -55,8 +58,11 @@ def network(
         nodes,
         "elsewhere",
         [helper.make_tensor_value_info("image", dtype, shape)],
-        [helper.make_tensor_value_info(name, dtype, [batch, None]) for name in ("points", *more)],
-        [numpy_helper.from_array(weights, "weights")],
+        [helper.make_tensor_value_info(name, dtype, None) for name in ("points", *more)],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([-1, *axes]), "shape"),
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

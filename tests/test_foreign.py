@@ -134,6 +134,14 @@ def test_heatmaps_are_decoded_and_chosen(tmp_path: Path) -> None:
     np.testing.assert_allclose(found_with(bundle_at(path), CROPS).points, CENTRES[:, chosen])
 
 
+@pytest.mark.parametrize("axes", [(19, 2), (1, 19, 2), (1, 1, 38)])
+def test_points_may_have_axes_of_their_own(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    path = elsewhere(tmp_path)
+    onnx.save(network(2 * LANDMARKS, axes=axes), tmp_path / "model.onnx")
+    found = found_with(bundle_at(path))
+    np.testing.assert_allclose(found.points.reshape(3, -1), values_of(FACES, 2 * LANDMARKS), atol=1e-5)
+
+
 def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
     path = elsewhere(tmp_path, output_name="points")
     onnx.save(network(2 * LANDMARKS, more=("pose",)), tmp_path / "model.onnx")
@@ -280,6 +288,10 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, changes: dict[str, Any], 
         (
             {"more": ("pose",)},
             r"the file gives points float32 \[\?, 38\], pose float32 .*; say which by output_name",
+        ),
+        (
+            {"axes": (2, 19)},
+            r"gives points float32 \[\?, 2, 19\], which are not 2 values for each point; mend",
         ),
         (
             {"size": "s"},
