@@ -197,8 +197,8 @@ def _only(bundle: "Bundle", what: str, details: List[Dict[str, Any]]) -> _End:
     if len(details) != 1 or not is_number(details[0]):
         found = ", ".join(f"{detail['name']} {np.dtype(detail['dtype'])}" for detail in details)
         raise UserError(
-            f"{bundle.model_path}: its {what} are {found}; exactly one is needed, of float32, or int8, uint8 or int16"
-            " with a scale, export it again"
+            f"{bundle.model_path}: its {what} are {found}; exactly one of float32 is needed, or of int8, uint8 or"
+            " int16 with a scale, export it again"
         )
     return _end(details[0])
 
