@@ -8,15 +8,16 @@
     print(api.bench([bundle], batches=[1])[0].p50_ms)
     print(api.predict(bundle, "photo.jpg", [[80, 60, 280, 260]])[0]["points"])
 
-Where a folder is wanted, a path or what was read from it will do. What cannot be done raises ``UserError``, whose
-text is the line that the command line prints. Packages of an extra are imported by the verb that needs them, so
-that a device with one inference library can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of
-rich's; without one nothing is shown.
+Where a folder is wanted, a path or what was read from it will do; where a bundle is, also the TOML of a model from
+elsewhere, see ``slimalign.foreign``. What cannot be done raises ``UserError``, whose text is the line that the command
+line prints. Packages of an extra are imported by the verb that needs them, so that a device with one inference library
+can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of rich's; without one nothing is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
     from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
-    from slimalign.measuring import Profile
     from slimalign.parity_there import GoldenParity, Parity
     from slimalign.passes import Figures, Pass
     from slimalign.places import Where
+    from slimalign.profiling import Profile
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
 
@@ -438,11 +439,23 @@ def follow(
     return figures
 
 
-def profile(network: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Parameters and multiply-adds of a network by name, of an architecture's JSON, or of a bundle."""
-    from slimalign.measuring import profile as count
+def profile(
+    network: str | Path,
+    landmarks: int | None = None,
+    input_size: int | None = None,
+    *,
+    timed: bool = False,
+    threads: int | None = 1,
+    results: str | Path | None = None,
+) -> Profile:
+    """Cost of a network by name, of an architecture's JSON, of a bundle, or of an .onnx or .tflite file, by layers.
 
-    return count(network, landmarks, input_size)
+    With ``timed`` also how long the runtime of a bundle takes for each layer; ``results`` gets the layers of a bundle.
+    Raises ``slimalign.runtimes.errors.CheckError``, a UserError, for a file with operators that cannot be counted.
+    """
+    from slimalign.profiling import profile as count
+
+    return count(str(network), landmarks, input_size, timed, threads, _path(results))
 
 
 def targets() -> list[Target]:
@@ -453,16 +466,19 @@ def targets() -> list[Target]:
 
 
 def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Report:
-    """What in a file, or in a bundle's model file, does not run on a device, or slowly, or computes something else.
+    """What in a file, a bundle's or a TOML's too, does not run on a device, or slowly, or computes something else.
 
     ``target`` is the name of a device, or the path of a profile of your own; a Jetson has its newest JetPack, or the
     version ``jetpack``. The report's ``facts`` say what is in the file; of its ``findings`` those of level ``error``
     tell what does not run there or computes something else. Nothing is run on the device, or needed from it.
     """
     from slimalign.export.lint.lint import lint as read
+    from slimalign.foreign import bundle_at
     from slimalign.targets.profile import target_named
 
-    return read(Path(file), target_named(target, jetpack))
+    path = Path(file)
+    report = read(bundle_at(path).folder if path.suffix == ".toml" else path, target_named(target, jetpack))
+    return replace(report, file=str(file))
 
 
 def doctor(target: str | None = None, python: str | None = None) -> Diagnosis:
@@ -487,7 +503,9 @@ def _known_formats(target: Target) -> Sequence[str]:
 
 
 def _bundle(given: str | Path | Bundle) -> Bundle:
-    return given if isinstance(given, Bundle) else read_bundle(given)
+    from slimalign.foreign import bundle_at
+
+    return given if isinstance(given, Bundle) else bundle_at(given)
 
 
 def _where(

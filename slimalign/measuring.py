@@ -1,4 +1,4 @@
-"""The verbs that measure and choose: profile, eval, bench, and the points for pick and report."""
+"""The verbs that measure and choose: eval, bench, and the points for pick and report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +27,7 @@ from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import Sample, fingerprint_of, normalising_distances
 from slimalign.faces import read_split
 from slimalign.places import THIS_MACHINE, Finding, Place
-from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, is_bundle, read_bundle
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
@@ -41,72 +39,6 @@ from slimalign.targets.profile import target_named
 from slimalign.targets.shell import cores_of
 
 Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A network's cost; ``layers`` are name, kind, parameters and multiply-adds of each, None for a bundle."""
-
-    network: str
-    landmarks: int
-    input_size: int
-    totals: dict[str, int]
-    layers: tuple[tuple[str, str, int, int], ...] | None
-
-    def to_dict(self, layers: bool = False) -> dict[str, Any]:
-        """What ``profile --json`` prints; with ``layers`` also ``{"name", "kind", "params", "macs"}`` of each."""
-        document: dict[str, Any] = {
-            "network": self.network,
-            "landmarks": self.landmarks,
-            "input": [self.input_size, self.input_size],
-            **self.totals,
-        }
-        if layers:
-            names = ("name", "kind", "params", "macs")
-            document["layers"] = [dict(zip(names, layer, strict=True)) for layer in self.known_layers()]
-        return document
-
-    def known_layers(self) -> tuple[tuple[str, str, int, int], ...]:
-        """The layers; raises UserError for a bundle, which records the totals alone."""
-        if self.layers is None:
-            raise UserError(
-                f"{self.network}: a bundle records the totals of its network, not the layers;"
-                " profile the architecture's JSON for them"
-            )
-        return self.layers
-
-
-COUNTS = ("params", "macs", "params_without_head", "macs_without_head")
-
-
-def profile(name: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Count a network given by name, by the path of an architecture's JSON, or by a bundle.
-
-    ``landmarks`` and ``input_size`` override what the name or the JSON stands for. Raises UserError for a network
-    that is not known, or cannot have so many landmarks or that input size.
-    """
-    if is_bundle(Path(name)):
-        return _bundle_profile(name, landmarks, input_size)
-    from slimalign.compress.cost import count
-    from slimalign.compress.networks.catalogue import build_network
-
-    built = build_network(name, landmarks, input_size)
-    cost = count(built.network, built.input_size)
-    layers = tuple((layer.name, layer.kind, layer.params, layer.macs) for layer in cost.layers)
-    return Profile(name, built.landmarks, built.input_size, cost.totals(), layers)
-
-
-def _bundle_profile(folder: str, landmarks: int | None, input_size: int | None) -> Profile:
-    manifest = read_bundle(folder).manifest
-    if landmarks is not None or input_size is not None:
-        raise UserError(
-            f"{folder}: a bundle has {manifest.landmark_scheme.count} landmarks and input size"
-            f" {manifest.input_size}; leave --landmarks and --input out, or profile the architecture's JSON"
-        )
-    if set(manifest.cost) != set(COUNTS):
-        raise UserError(f"{folder}: its {MANIFEST_NAME} does not hold the network's cost; export it again")
-    totals = {name: manifest.cost[name] for name in COUNTS}
-    return Profile(manifest.name, manifest.landmark_scheme.count, manifest.input_size, totals, None)
 
 
 def eval_bundle(
