@@ -176,37 +176,56 @@ def _measured(
         bundle: "Any" = bundles[setting.bundle]
         return open_session(bundle, setting.threads, backend._replace(batches=batches))
 
-    subjects = Subjects(
-        [Setting(*values) for values in job["settings"]], opened, lambda one: crops[one.bundle]
-    )
+    settings = [Setting(*values) for values in job["settings"]]
+    subjects = Subjects(settings, opened, lambda one: crops[one.bundle], _end_to_end(job))
     plan = job["plan"]
     warm_up, settle, length = (Span(*plan[name]) for name in ("warm_up", "settle", "length"))
     done = {(entry["place"], entry["turn"]) for entry in kept if entry["kind"] == "visit"}
     for event in sweep(subjects, Plan(warm_up, settle, length, plan["rounds"]), done):
         if isinstance(event, Ready):
             state = device_state()
-            yield {"kind": "before", "state": state, "conditions": conditions(state)}
+            yield {"kind": "before", "state": state, "conditions": conditions(state, job)}
         else:
             yield dict(event._asdict(), kind="opened" if isinstance(event, Opened) else "visit")
     yield {"kind": "after", "state": device_state()}
 
 
-def conditions(state: Entry) -> Entry:
+def _end_to_end(job: Entry) -> "Callable[[Session, Setting], List[Callable[[], Any]]]":
+    """The calls end to end; only where the job asks for some is OpenCV needed."""
+    if not job["faces"]:
+        return lambda session, setting: []
+    if importlib.util.find_spec("cv2") is None:
+        raise UserError(
+            f"OpenCV is not installed there; run {sys.executable} -m pip install opencv-python-headless, or measure"
+            " --timed kernel"
+        )
+    from slimalign.runtimes.end_to_end import end_to_end_calls, read_faces
+
+    faces = {path: read_faces(path) for path in set(job["faces"])}
+
+    def calls(session: Session, setting: Setting) -> "List[Callable[[], Any]]":
+        path, landmarks = job["faces"][setting.bundle], job["landmarks"][setting.bundle]
+        return end_to_end_calls(session, faces[path], setting.batch, landmarks)
+
+    return calls
+
+
+def conditions(state: Entry, job: Entry) -> Entry:
     """What must be as it was for a measurement to be gone on with: the software, and how fast the device is set."""
     found: "Entry" = {name: state[name] for name in ("power_mode", "cpu_governors")}
     found["python"] = sys.version
-    for name in LIBRARIES:
+    for name in LIBRARIES + (("cv2",) if job["faces"] else ()):
         if importlib.util.find_spec(name) is not None:
             found[name] = str(getattr(importlib.import_module(name), "__version__", None))
     return found
 
 
-def usable(kept: List[Entry]) -> bool:
+def usable(kept: List[Entry], job: Entry) -> bool:
     """Whether what is ``kept`` is whole, or may be gone on with: it was found under the conditions of now."""
     if any(entry["kind"] == "end" for entry in kept):
         return True
     found = [entry["conditions"] for entry in kept if entry["kind"] == "before"]
-    return not found or all(one == conditions(device_state()) for one in found)
+    return not found or all(one == conditions(device_state(), job) for one in found)
 
 
 def _aligned(job: Entry, kept: List[Entry], bundle: Any, crops: Any, backend: Backend) -> Iterator[Entry]:
@@ -244,7 +263,7 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
         if stop.is_asked():  # then the lock may be another's, and so the journal
             return
         kept = journal.entries()
-        if not usable(kept):
+        if not usable(kept, job):
             listener.tell(note("the device is set another way since the last time: measuring anew"))
             journal.forget()
             kept = []

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from itertools import cycle
 from typing import (
     TYPE_CHECKING,
@@ -19,7 +20,7 @@ from typing import (
 
 import numpy as np
 
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import network_inputs
 from slimalign.runtimes.session import Float32, Session
 from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
@@ -27,18 +28,25 @@ from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.floating]
     Image = NDArray[np.uint8]
 
+KERNEL, END_TO_END = TIMED = ("kernel", "end-to-end")
+"""What a call that is timed does: the network's inference alone, or all from images to landmarks."""
 FACES = 32
 """Faces that take turns as input, at most: real input varies, and memory is bounded."""
 
 
 class Setting(NamedTuple):
-    """What is measured: which of the bundles, on how many threads (None: all cores), at which batch size."""
+    """What is measured: which of the bundles, on how many threads (None: all cores), at which batch size.
+
+    ``timed`` is one of TIMED.
+    """
 
     bundle: int
     threads: Optional[int]
     batch: int
+    timed: str = KERNEL
 
 
 class Plan(NamedTuple):
@@ -78,12 +86,14 @@ class Subjects(NamedTuple):
     """What is measured, and how to get at it.
 
     ``open`` opens a setting's session; ``crops`` gives its faces, (N, S, S, 3) uint8 RGB, N >= 1, the same array for
-    the same faces.
+    the same faces. ``end_to_end`` gives the calls that take turns in a setting of that kind, see
+    slimalign.runtimes.end_to_end.
     """
 
     settings: Sequence[Setting]
     open: "Callable[[Setting], Session]"
     crops: "Callable[[Setting], Image]"
+    end_to_end: "Callable[[Session, Setting], Sequence[Callable[[], Floats]]]"
 
 
 def sweep(
@@ -136,17 +146,40 @@ def _open(
     started = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
     init_ms = time_once_ms(lambda: sessions.append(stack.enter_context(subjects.open(setting))))
     session = sessions[0]
-    batches = inputs.batches(session, setting)
-    outputs: "List[Float32]" = []
-    first_ms = time_once_ms(lambda: outputs.append(session.run(batches[0])))
-    if not np.isfinite(outputs[0]).all():
+    calls = _calls(subjects, session, setting, inputs)
+    first_ms = _first_ms(session, calls[0])
+    turns = cycle(calls)
+    opened = Opened(place, started, session.runtime, session.version, session.threads, init_ms, first_ms)
+
+    def call() -> "Floats":
+        return next(turns)()
+
+    return opened, call
+
+
+def _calls(
+    subjects: Subjects, session: Session, setting: Setting, inputs: "_Inputs"
+) -> "Sequence[Callable[[], Floats]]":
+    """The calls that take turns, each on other faces."""
+    if setting.timed == END_TO_END:
+        return subjects.end_to_end(session, setting)
+    return [partial(session.run, batch) for batch in inputs.batches(session, setting)]
+
+
+def _first_ms(session: Session, call: "Callable[[], Floats]") -> float:
+    """The duration of the first call; raises UserError where what it finds is not finite."""
+    found: "List[Floats]" = []
+    try:
+        first_ms = time_once_ms(lambda: found.append(call()))
+        finite = bool(np.isfinite(found[0]).all())
+    except NonFiniteError:  # where heatmaps are decoded they are looked at there
+        finite = False
+    if not finite:
         raise UserError(
             f"bundle '{session.manifest.name}' in {session.runtime}: its heatmaps hold NaN or infinite"
             " values; export it again"
         )
-    turns = cycle(batches)
-    opened = Opened(place, started, session.runtime, session.version, session.threads, init_ms, first_ms)
-    return opened, lambda: session.run(next(turns))
+    return first_ms
 
 
 class _Inputs:

@@ -259,6 +259,7 @@ def bench(
     data_format: str = "300w",
     skip_bad: bool = False,
     reference: bool = False,
+    timed: Sequence[str] = ("kernel",),
     results: str | Path | None = None,
     target: str = "local",
     python: str | None = None,
@@ -268,28 +269,35 @@ def bench(
 ) -> Sequence[Record | ToldLatency]:
     """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
 
-    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft. ``target``
-    is ``local``, ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call
-    goes on. ``python`` is the interpreter there. On a phone, ``adb:SERIAL``, the program at ``benchmark_model``
-    measures, which tells no single samples. ``backend`` says what of a runtime computes.
+    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft. ``timed``
+    are those of ``kernel``, the inference alone, and ``end-to-end``, from images to landmarks, that are measured.
+    ``target`` is ``local``, ``ssh://user@host``, or a device profile with an address; where the line to it drops, the
+    same call goes on. ``python`` is the interpreter there. On a phone, ``adb:SERIAL``, the program at
+    ``benchmark_model`` measures, which tells no single samples. ``backend`` says what of a runtime computes.
     """
+    from slimalign.benchmarks.latency import check_timed
     from slimalign.benchmarks.phone import Phone
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
     from slimalign.measuring import bench_phone
     from slimalign.places import place_at
 
+    check_timed(timed)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
     place = place_at(_where(target, python, benchmark_model, backend, opened, bar))
     if isinstance(place, Phone):
         if data is not None:
             raise UserError(f"--data {data}: benchmark_model runs on random input; leave it out")
+        if list(timed) != ["kernel"]:
+            raise UserError(
+                f"--timed {','.join(timed)}: benchmark_model times the kernel alone; leave it out"
+            )
         return bench_phone(opened, batches, threads, bar, place, reference, _path(results))
     samples = None
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme
         samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
-    return measure(opened, batches, threads, bar, samples, reference, _path(results), place)
+    return measure(opened, batches, threads, bar, samples, reference, _path(results), place, timed)
 
 
 def predict(

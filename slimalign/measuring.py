@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.frontier import Point, join
-from slimalign.benchmarks.latency import crops_of
+from slimalign.benchmarks.latency import crops_of, faces_of
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.benchmarks.told_latency import ToldLatency
@@ -31,7 +31,7 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
-from slimalign.runtimes.sweep import FACES
+from slimalign.runtimes.sweep import FACES, KERNEL
 from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
 from slimalign.targets.address import LOCAL, is_address
 from slimalign.targets.profile import target_named
@@ -182,10 +182,11 @@ def bench(
     reference: bool = False,
     results: Path | None = None,
     place: Place = THIS_MACHINE,
+    timed: Sequence[str] = (KERNEL,),
 ) -> list[Record]:
-    """Kernel latency of all bundles at ``place`` in one interleaved sweep, on ``samples`` or else on drawn faces.
+    """Latency of all bundles at ``place`` in one interleaved sweep, on ``samples`` or else on drawn faces.
 
-    ``threads`` None stands for all cores.
+    ``threads`` None stands for all cores; ``timed`` are those of ``kernel`` and ``end-to-end`` that are measured.
     """
     if not bundles:
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
@@ -200,6 +201,8 @@ def bench(
         crops_of(faces),
         REFERENCE if reference else DRAFT,
         lambda done, total: progress.update(task, completed=done, total=total),
+        timed,
+        faces_of(faces),
     )
     progress.remove_task(task)
     if results is not None:

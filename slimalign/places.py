@@ -11,7 +11,7 @@ from typing import Protocol
 
 from slimalign.benchmarks.accuracy import Finder
 from slimalign.benchmarks.device_latency import check_runs_on_devices, sweep_on
-from slimalign.benchmarks.latency import Crops, Progress, sweep
+from slimalign.benchmarks.latency import Crops, Faces, Progress, no_faces, sweep
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.phone import Phone, PhoneFinder
 from slimalign.runtimes.aligner import Aligner
@@ -19,6 +19,7 @@ from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.litert_session import LiteRtSession
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
+from slimalign.runtimes.sweep import KERNEL
 from slimalign.runtimes.timing import Protocol as LatencyProtocol
 from slimalign.runtimes.timing import Record
 from slimalign.targets.address import ADB, LOCAL, is_address, shell_of
@@ -60,6 +61,8 @@ class Place(Protocol):
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        timed: Sequence[str] = (KERNEL,),
+        faces: Faces = no_faces,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
         ...
@@ -83,9 +86,21 @@ class ThisMachine:
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        timed: Sequence[str] = (KERNEL,),
+        faces: Faces = no_faces,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
-        return sweep(bundles, batches, threads, crops, protocol, self.backend, progress=progress)
+        return sweep(
+            bundles,
+            batches,
+            threads,
+            crops,
+            protocol,
+            self.backend,
+            progress=progress,
+            timed=timed,
+            faces=faces,
+        )
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
@@ -112,9 +127,22 @@ class ReachedDevice:
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        timed: Sequence[str] = (KERNEL,),
+        faces: Faces = no_faces,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.device_latency."""
-        return sweep_on(self.device, bundles, batches, threads, crops, protocol, self.backend, progress)
+        return sweep_on(
+            self.device,
+            bundles,
+            batches,
+            threads,
+            crops,
+            protocol,
+            self.backend,
+            progress,
+            timed,
+            faces,
+        )
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:

@@ -11,10 +11,13 @@ from slimalign.runtimes import errors
 
 MODULES = (
     "agent",
+    "aligner",
     "answers",
+    "crop",
     "cuda",
     "decode",
     "device_state",
+    "end_to_end",
     "engine_builder",
     "errors",
     "inputs",
@@ -23,6 +26,7 @@ MODULES = (
     "onnxruntime_session",
     "opening",
     "session",
+    "stage_clock",
     "sweep",
     "tensorrt_session",
     "timing_loop",

@@ -177,6 +177,9 @@ def bench(
     batch: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,2,4,8",
     threads: Annotated[str, typer.Option(help="Comma-separated thread counts, or all.")] = "1,all",
     reference: Annotated[bool, typer.Option(help="60 s and 1024 calls each instead of a draft.")] = False,
+    timed: Annotated[
+        str, typer.Option(help="kernel, the inference alone; end-to-end, from images to landmarks; or both.")
+    ] = "kernel",
     data: DataOption = None,
     split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
     data_format: FormatOption = "300w",
@@ -208,6 +211,7 @@ def bench(
             data_format=data_format,
             skip_bad=skip_bad,
             reference=reference,
+            timed=_parts(timed),
             results=results,
             target=target,
             python=python,
