@@ -9,24 +9,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cells import CROPS, SIZE, expected_points, onnx_bundle
+from cells import CROPS, expected_points, onnx_bundle
 from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
 from slimalign.runtimes.agent import told_there
-from slimalign.runtimes.aligner import Face
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.session import DEFAULT_BACKEND
-from slimalign.runtimes.sweep import TIMED
 from slimalign.runtimes.timing import Protocol, Record
 from slimalign.runtimes.timing_loop import Span
 from slimalign.targets.address import shell_of
@@ -40,7 +38,6 @@ ROUNDS = 3
 SLOW = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(6, 0.9), ROUNDS)
 """A visit takes 0.3 s: there is time to break it off."""
 VISITS = 2 * ROUNDS
-SHORT = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(2, 0.0), rounds=1)
 
 
 @pytest.fixture
@@ -57,10 +54,6 @@ def cells(tmp_path: Path) -> Bundle:
 
 def crops(rule: CropRule) -> Any:
     return CROPS
-
-
-def faces(rule: CropRule) -> list[Face]:
-    return [Face(crop, np.array([0.0, 0.0, SIZE, SIZE]) - 0.5) for crop in CROPS]
 
 
 def swept(device: Device, bundle: Bundle, told: Callable[[int], None] = lambda done: None) -> list[Record]:
@@ -114,34 +107,6 @@ def test_latency_is_measured_on_the_device(device: Device, sshd: Sshd, cells: Bu
     # Two are opened, then visited in turns.
     assert done == list(range(1, 2 + VISITS + 1))
     assert list((sshd.home / HOME / "jobs").iterdir()) == [], "a job that came to its end is left behind"
-
-
-def test_images_to_landmarks_are_timed_on_the_device(device: Device, sshd: Sshd, cells: Bundle) -> None:
-    records = sweep_on(device, [cells, cells], (1, 2), (1,), crops, SHORT, timed=TIMED, faces=faces)
-    assert [(one.batch, one.protocol) for one in records] == [
-        (1, "kernel-1-draft"),
-        (1, "end-to-end-1-draft"),
-        (2, "kernel-1-draft"),
-        (2, "end-to-end-1-draft"),
-    ] * 2
-    assert all(len(one.samples_ms) == 2 and one.first_ms > 0 for one in records)
-
-
-@pytest.mark.parametrize(("timed", "lacks"), [(("kernel",), False), (TIMED, True)])
-def test_a_device_without_opencv_measures_the_kernel(
-    device: Device, sshd: Sshd, cells: Bundle, timed: tuple[str, ...], lacks: bool
-) -> None:
-    (sshd.home / "sitecustomize.py").write_text("import sys; sys.modules['cv2'] = None")
-    python = sshd.home / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={sshd.home} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    bare = Device(device.shell, str(python))
-    said = (
-        f"^{sshd.address}: OpenCV is not installed there; run .* -m pip install opencv-python-headless, or measure"
-        " --timed kernel$"
-    )
-    with pytest.raises(UserError, match=said) if lacks else nullcontext():
-        sweep_on(bare, [cells], (1,), (1,), crops, SHORT, timed=timed, faces=faces)
 
 
 def test_points_are_found_on_the_device(device: Device, cells: Bundle) -> None:
