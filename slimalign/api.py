@@ -269,6 +269,7 @@ def bench(
     skip_bad: bool = False,
     reference: bool = False,
     sustained: float | None = None,
+    timed: Sequence[str] = ("kernel",),
     results: str | Path | None = None,
     target: str = "local",
     python: str | None = None,
@@ -279,19 +280,22 @@ def bench(
     """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
 
     ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft, and
-    ``sustained`` so many minutes of calls each, one setting after another. ``target`` is ``local``,
+    ``sustained`` so many minutes of calls each, one setting after another. ``timed`` are those of ``kernel``, the
+    inference alone, and ``end-to-end``, from images to landmarks, that are measured. ``target`` is ``local``,
     ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call goes on, and so
     it does on this machine after a break, with ``results``. ``python`` is the interpreter there. On a phone,
     ``adb:SERIAL``, the program at ``benchmark_model`` measures, which tells no single samples. Each of ``backends``
     says what of a runtime computes.
     """
     from slimalign.benching import DRAWN, inputs_told, protocol_of
+    from slimalign.benchmarks.latency import check_timed
     from slimalign.benchmarks.phone import Phone
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
     from slimalign.measuring import bench_phone
     from slimalign.places import place_at
 
+    check_timed(timed)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
     protocol = protocol_of(reference, sustained)
     where = _where(target, python, benchmark_model, backends, opened, bar, results)
@@ -299,13 +303,19 @@ def bench(
     if isinstance(place, Phone):
         if data is not None:
             raise UserError(f"--data {data}: benchmark_model runs on random input; leave it out")
+        if list(timed) != ["kernel"]:
+            raise UserError(
+                f"--timed {','.join(timed)}: benchmark_model times the kernel alone; leave it out"
+            )
         return bench_phone(opened, batches, threads, bar, place, protocol, where.results)
     samples, inputs = None, DRAWN
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme
         samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
         inputs = inputs_told(data_format, split, samples)
-    return measure(opened, batches, threads, bar, samples, protocol, where.results, place, inputs, where.note)
+    return measure(
+        opened, batches, threads, bar, samples, protocol, where.results, place, inputs, where.note, timed
+    )
 
 
 def points(
