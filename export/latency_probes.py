@@ -46,7 +46,7 @@ def probes(full: Architecture) -> dict[str, Architecture]:
     levels = range(len(full.widths))
     first: Stage = dict.fromkeys(levels, (0,))
     same: Stage = {level: (level,) for level in levels}
-    longest = min(COPIES, len(full.stages) - 1)
+    longest = COPIES if len(full.stages) > 1 else 0
     stages: dict[str, list[Stage]] = {"base": [first, *[same] * longest]}
     for source in levels:
         for target in levels:
@@ -61,7 +61,9 @@ def probes(full: Architecture) -> dict[str, Architecture]:
         stages[f"path@{level}"] = [{level: (0,)}, *[_only(level)] * longest]
         stages[f"stem>{level}"] = [{level: (0,)}]
         if longest:
-            stages[f"head@{level}"] = [_only(0), _only(0) | {level: (0,)}]
+            # Of the first level the head's share is told by a network that ends without it.
+            ends: Stage = {other: (0,)} if level == 0 else {0: (0,), level: (0,)}
+            stages[f"head@{level}"] = [_only(0), ends]
     found = {name: _network(full, given, 0) for name, given in stages.items()}
     found["mbconv@stem"] = _network(full, stages["stem>0"], full.encoders)
     for level in levels:
