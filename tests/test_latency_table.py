@@ -179,7 +179,8 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_table_serves_cuts_and_longer_networks_of_its_shape(tmp_path: Path) -> None:
-    for network in (FULL.keeping([Operation(2, 1, 0), Operation(3, 0, 1), Operation(4, 2, 0)]), full_architecture(19, 64, 12, (6, 10, 14), 7, 2)):
+    longer = full_architecture(19, 64, 12, (6, 10, 14), stage_count=7, encoders=2)
+    for network in (longer, FULL.keeping([Operation(2, 1, 0), Operation(3, 0, 1), Operation(4, 2, 0)])):
         assert read_latency_table(written(tmp_path), network) == TABLE
 
 

@@ -30,7 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tiny() -> Recipe:
     entries = read_recipe(DEMO).model_dump(mode="json")
-    entries["search"] |= {"widths": [6, 8], "stem_width": 8, "stage_count": 3, "encoders": 1}
+    entries["search"] |= {"widths": [6, 8], "stem_width": 8, "stage_count": 5, "encoders": 1}
     return Recipe.model_validate(entries)
 
 
@@ -61,7 +61,8 @@ def test_a_table_is_measured_and_a_run_is_slimmed_by_it(slimalign: Command, sear
     assert all(0 <= part["ms"] < 1000 for part in table["parts"].values())
     assert sum(part["ms"] for part in table["parts"].values()) > 0
     assert all(one["measured_ms"] > 0 and one["predicted_ms"] > 0 for one in table["tried"])
-    assert len(table["tried"]) == 3
+    # In so small a space some may be networks that the table is made of.
+    assert 1 <= len(table["tried"]) <= 3
     assert table["command"].startswith("slimalign ")
     off = [one for one in table["tried"] if abs(one["predicted_ms"] / one["measured_ms"] - 1) > 0.15]
     assert done.status == bool(off)
