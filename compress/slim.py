@@ -152,7 +152,7 @@ def check_budget(full: Architecture, recipe: SlimRecipe) -> None:
     if _budget(recipe)(whole):
         raise UserError(
             f"slim: the whole supernet is within the budget, it has {whole.params} parameters and "
-            f"{whole.macs / 1e9:.4f} G multiply-adds{_predicted(recipe, whole.ms)}; lower {_limits(recipe)}"
+            f"{whole.macs / 1e9:.4f} G multiply-adds{_told_ms(recipe, '', whole.ms)}; lower {_limits(recipe)}"
         )
     _path_within(costs, recipe)
 
@@ -171,7 +171,7 @@ def _path_within(costs: CutCosts, recipe: SlimRecipe) -> Path:
     raise UserError(
         f"slim: no student meets the budget, every one{within} has at least {least.params} parameters and "
         f"{math.ceil(least.macs / 1e5) / 1e4:.4f} G multiply-adds"
-        f"{_predicted(recipe, math.ceil(least.ms * 100) / 100)}; raise {_limits(recipe)}, or narrow the head"
+        f"{_told_ms(recipe, 'at least ', math.ceil(least.ms * 100) / 100)}; raise {_limits(recipe)}, or narrow the head"
     )
 
 
@@ -184,8 +184,8 @@ def costs_by(recipe: SlimRecipe, full: Architecture) -> CutCosts:
     return CutCosts(full, table)
 
 
-def _predicted(recipe: SlimRecipe, ms: float) -> str:
-    return "" if recipe.latency_table is None else f" and takes {ms:.2f} ms by {recipe.latency_table}"
+def _told_ms(recipe: SlimRecipe, how: str, ms: float) -> str:
+    return "" if recipe.latency_table is None else f", and takes {how}{ms:.2f} ms by {recipe.latency_table}"
 
 
 def _limits(recipe: SlimRecipe) -> str:

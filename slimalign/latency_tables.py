@@ -37,7 +37,7 @@ KINDS = ("onnx", "litert")
 CALIBRATING = 10
 """Whole random networks that the table is measured on beside the small ones: parts in their place, among others."""
 
-ROUNDS = 20
+ROUNDS = 30
 VISIT = Span(calls=5, seconds=0.05)
 PROTOCOL = Protocol(
     "kernel", 1, "draft", Span(5, 0.1), SETTLE, Span(ROUNDS * VISIT.calls, ROUNDS * VISIT.seconds), ROUNDS

@@ -78,7 +78,7 @@ def test_a_table_is_measured_and_a_run_is_slimmed_by_it(slimalign: Command, sear
     by = ("--latency-table", "here/table.json", "--json")
     least = slimalign("slim", searched_run, "--max-ms", "1e-9", *by)
     assert (least.status, least.out) == (2, "")
-    reachable = float(least.err.split(" takes ")[1].split(" ms")[0])
+    reachable = float(least.err.split(" takes at least ")[1].split(" ms")[0])
     cut = slimalign("slim", searched_run, "--max-ms", reachable, *by)
     assert cut.status == 0, cut.err
     assert 0 < cut.json["predicted_ms"] <= reachable
