@@ -78,7 +78,7 @@ def latency_table(
 def _show(table: LatencyTable, out: Path) -> None:
     say(
         f"{out}: {table.format} in {table.version}, {table.threads} threads, {table.target} ({table.cpu}); "
-        f"{len(table.parts)} parts"
+        f"{len(table.parts)} parts, each by the {table.percentile:g}th percentile of calls"
     )
     for name, part in table.parts.items():
         low, high = part.interval
