@@ -12,7 +12,9 @@ import rich.box
 from numpy.typing import NDArray
 from rich.table import Table
 
-from slimalign.benchmarks.frontier import AXES, Point, frontier
+from slimalign.benchmarks.axes import AXES
+from slimalign.benchmarks.frontier import frontier, unbeaten_points
+from slimalign.benchmarks.points import Point
 from slimalign.compress.figures import check_picture_path, new_figure, save_figure
 from slimalign.runtimes.errors import UserError
 
@@ -118,7 +120,7 @@ def scatter(points: Sequence[Point], path: str | Path, x: str = "macs") -> None:
     if x not in X_LABELS:
         raise UserError(f"axis '{x}': choose one of {', '.join(X_LABELS)}")
     path = check_picture_path(path)
-    known = [p for p in points if AXES[x](p) is not None and p.nme is not None]
+    known = [p for p in points if AXES[x].value(p) is not None and p.nme is not None]
     if not known:
         raise UserError(
             f"none of {len(points)} points has both {x} and an NME; run 'slimalign eval' and 'bench'"
@@ -135,12 +137,14 @@ def _draw_points(axes: Axes, points: Sequence[Point], x: str) -> None:
     for runtime in sorted({p.runtime or "not timed" for p in points}):
         group = [p for p in points if (p.runtime or "not timed") == runtime]
         axes.plot(*_coordinates(group, x), "o", label=runtime, markersize=6)
-    axes.plot(*_coordinates(frontier(points, (x, "nme")), x), "-", color="0.3", linewidth=1, label="frontier")
+    axes.plot(
+        *_coordinates(unbeaten_points(points, (x, "nme")), x), "-", color="0.3", linewidth=1, label="frontier"
+    )
 
 
 def _write_names(axes: Axes, points: Sequence[Point], x: str) -> None:
     """A name at each place, those on the frontier first; none where another name stands already."""
-    best = {point.sha256 for point in frontier(points, (x, "nme"))}
+    best = {point.sha256 for point in frontier(points, (x, "nme")).points}
     named: list[NDArray[np.float64]] = []
     for group in sorted(_by_place(points, x), key=lambda group: group[0].sha256 not in best):
         ((across,), (up,)) = _coordinates(group[:1], x)
@@ -157,7 +161,7 @@ def _by_place(points: Iterable[Point], x: str) -> Iterable[list[Point]]:
     """Groups of one bundle's points that lie on each other, as those of its formats do but for their latency."""
     places: dict[tuple[object, ...], list[Point]] = {}
     for point in points:
-        places.setdefault((point.bundle, AXES[x](point), COLUMNS["NME %"](point)), []).append(point)
+        places.setdefault((point.bundle, AXES[x].value(point), COLUMNS["NME %"](point)), []).append(point)
     return places.values()
 
 
@@ -168,7 +172,7 @@ def _name(group: Sequence[Point]) -> str:
 
 
 def _coordinates(points: Iterable[Point], x: str) -> tuple[list[float], list[float]]:
-    pairs = [(AXES[x](p), p.nme) for p in points]
+    pairs = [(AXES[x].value(p), p.nme) for p in points]
     known = [(across, up) for across, up in pairs if across is not None and up is not None]
     return [across for across, _ in known], [up for _, up in known]
 

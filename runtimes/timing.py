@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ P99_NEEDS = 1000
 """Samples below which a 99th percentile means nothing and is not given."""
 
 
+DRAFT_MODE, REFERENCE_MODE, SUSTAINED_MODE = MODES = ("draft", "reference", "sustained")
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a latency was measured; figures under different ``key``s are not ranked together.
@@ -25,7 +29,8 @@ class Protocol:
     ``name`` says what is timed (``kernel``: the inference call alone) and ``version`` changes with how.
     A measurement is spread over ``rounds`` visits: the first begins with ``warm_up``, each later one with
     ``settle``, and each measures its share of ``length``. Mode ``reference`` demands a warm-up of 50 calls
-    and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look.
+    and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look; ``sustained`` measures a setting
+    in one go, from a device at rest, to see what heat does to it.
     """
 
     name: str
@@ -37,11 +42,11 @@ class Protocol:
     rounds: int
 
     def __post_init__(self) -> None:
-        if self.mode not in ("draft", "reference"):
-            raise UserError(f"mode '{self.mode}' is unknown; choose draft or reference")
+        if self.mode not in MODES:
+            raise UserError(f"mode '{self.mode}' is unknown; choose one of {', '.join(MODES)}")
         if self.rounds < 1 or self.length.calls < 1:
             raise UserError(f"protocol {self.key}: at least one round and one call are needed")
-        if self.mode == "reference" and not (
+        if self.mode == REFERENCE_MODE and not (
             _covers(self.warm_up, REFERENCE_WARM_UP) and _covers(self.length, REFERENCE_LENGTH)
         ):
             raise UserError(
@@ -67,8 +72,23 @@ REFERENCE_WARM_UP = Span(calls=50, seconds=2.0)
 REFERENCE_LENGTH = Span(calls=1024, seconds=60.0)
 
 SETTLE = Span(calls=3, seconds=0.02)
-REFERENCE = Protocol("kernel", 1, "reference", REFERENCE_WARM_UP, SETTLE, REFERENCE_LENGTH, rounds=12)
-DRAFT = Protocol("kernel", 1, "draft", Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=3)
+REFERENCE = Protocol("kernel", 1, REFERENCE_MODE, REFERENCE_WARM_UP, SETTLE, REFERENCE_LENGTH, rounds=12)
+DRAFT = Protocol("kernel", 1, DRAFT_MODE, Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=3)
+
+WINDOW_S = 5.0
+LEAST_WINDOWS = 20
+"""A sustained measurement is told in windows of so many seconds, or shorter ones where there would be too few."""
+
+
+def sustained(minutes: float) -> Protocol:
+    """Calls that follow one another for ``minutes``, each window a visit; raises UserError where that is no time."""
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise UserError(f"--sustained {minutes:g}: give minutes above 0")
+    windows = max(LEAST_WINDOWS, math.ceil(60 * minutes / WINDOW_S))
+    at_once = Span(0, 0.0)
+    return Protocol(
+        "kernel", 1, SUSTAINED_MODE, at_once, at_once, Span(windows, 60 * minutes), rounds=windows
+    )
 
 
 @dataclass(frozen=True)
@@ -80,12 +100,20 @@ class Timing:
     def __post_init__(self) -> None:
         if not self.samples_ms:
             raise UserError("a timing without samples; measure at least one call")
-        if not all(math.isfinite(sample) and sample >= 0 for sample in self.samples_ms):
+        # A sum is finite only where each of its parts is; of NaN alone min may not tell.
+        if min(self.samples_ms) < 0 or not math.isfinite(sum(self.samples_ms)):
             raise UserError("a timing holds samples that are NaN, infinite or negative; measure it again")
 
     def percentile_ms(self, percent: float) -> float:
         """The duration that ``percent`` of the samples do not exceed, linear between neighbours."""
-        return float(np.percentile(self.samples_ms, percent))
+        rank = percent / 100 * (len(self._ordered) - 1)
+        below = int(rank)
+        above = min(below + 1, len(self._ordered) - 1)
+        return self._ordered[below] + (rank - below) * (self._ordered[above] - self._ordered[below])
+
+    @cached_property
+    def _ordered(self) -> list[float]:
+        return sorted(self.samples_ms)
 
 
 @dataclass(frozen=True)
@@ -133,7 +161,8 @@ class Record:
     inference after it, ``version`` the library that ran it. ``target`` is the address of the machine, ``cpu`` its
     processor or board, ``unknown`` where it does not tell; ``before`` and ``after`` are its states, see
     slimalign.runtimes.device_state. ``started`` is the time the measurement began, ISO 8601 in UTC.
-    ``visits`` are how many of the samples each round gave, empty where that was not kept. ``inputs`` says what faces
+    ``visits`` are how many of the samples each round gave, empty where that was not kept, and ``visit_states`` the
+    device's at the beginning of each, see brief_state, where it was measured in one go. ``inputs`` says what faces
     were run. ``transfers`` says of a GPU whether a call takes data there and back, ``graph`` whether its work was
     replayed as one. ``intervals`` are those of the percentiles by their names, as in ``p50_ms``. ``memory`` and
     ``energy`` are None where they were not measured.
@@ -162,10 +191,22 @@ class Record:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     memory: Memory | None = None
     energy: Energy | None = None
+    visit_states: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         Timing((self.init_ms, self.first_ms))
-        Timing(self.samples_ms)
+        # Made once: it is asked for each percentile, and files hold thousands of records.
+        _ = self.timing
+        if self.visits and (sum(self.visits) != len(self.samples_ms) or min(self.visits) < 1):
+            raise UserError(
+                f"visits of {sum(self.visits)} calls in all, but {len(self.samples_ms)} samples; measure again"
+            )
+        _check_finite("an interval", *(end for interval in self.intervals.values() for end in interval))
+
+    @cached_property
+    def timing(self) -> Timing:
+        """The samples and their percentiles."""
+        return Timing(self.samples_ms)
 
     def with_intervals(self) -> Record:
         """The same, with the intervals of its percentiles, which takes long for many samples."""
@@ -183,12 +224,12 @@ class Record:
     @property
     def p50_ms(self) -> float:
         """The median of a call."""
-        return Timing(self.samples_ms).percentile_ms(50)
+        return self.timing.percentile_ms(50)
 
     @property
     def p90_ms(self) -> float:
         """What nine in ten calls do not exceed."""
-        return Timing(self.samples_ms).percentile_ms(90)
+        return self.timing.percentile_ms(90)
 
     @property
     def setting(self) -> tuple[str | int, ...]:
@@ -197,23 +238,29 @@ class Record:
 
     def summary(self) -> dict[str, Any]:
         """Figures without the raw samples, for ``--json``; ``p99_ms`` only from 1000 samples on."""
-        timing = Timing(self.samples_ms)
-        plain = {name: value for name, value in asdict(self).items() if name != "samples_ms"}
+        plain = {
+            name: value for name, value in asdict(self).items() if name not in ("samples_ms", "visit_states")
+        }
         return {
             **plain,
-            **{f"p{percent}_ms": timing.percentile_ms(percent) for percent in self.percents},
+            **{f"p{percent}_ms": self.timing.percentile_ms(percent) for percent in self.percents},
             "samples": len(self.samples_ms),
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary and the raw samples, for the results file."""
-        return {**self.summary(), "samples_ms": list(self.samples_ms)}
+        """The summary, the raw samples and the states, for the results file."""
+        return {
+            **self.summary(),
+            "samples_ms": list(self.samples_ms),
+            "visit_states": [dict(state) for state in self.visit_states],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
-        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        values |= {name: tuple(values[name]) for name in ("samples_ms", "visits") if name in values}
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        lists = ("samples_ms", "visits", "visit_states")
+        values |= {name: tuple(values[name]) for name in lists if name in values}
         intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
         memory, energy = values.get("memory"), values.get("energy")
         return cls(
