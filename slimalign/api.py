@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slimalign.benchmarks.points import Point
     from slimalign.benchmarks.told_latency import ToldLatency
     from slimalign.compress.data.evaluation import Evaluation
+    from slimalign.compress.latency_table import LatencyTable
     from slimalign.compress.recipe import Recipe
     from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "export",
     "follow",
+    "latency_table",
     "lint",
     "parity",
     "pick",
@@ -107,15 +109,60 @@ def slim(
     max_gmacs: float | None = None,
     max_params: int | None = None,
     threshold: float | None = None,
+    max_ms: float | None = None,
+    latency_table: str | Path | None = None,
     name: str = "slimmed-again",
     progress: Progress | None = None,
 ) -> SlimResult:
-    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned."""
+    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned.
+
+    ``max_ms`` are milliseconds by the ``latency_table`` in that file.
+    """
     from slimalign.compress.recipe import slim_recipe
     from slimalign.making import slim as cut_again
 
-    recipe = slim_recipe(threshold, max_gmacs, max_params)
+    table = None if latency_table is None else str(latency_table)
+    recipe = slim_recipe(threshold, max_gmacs, max_params, max_ms, table)
     return cut_again(Path(run_folder), recipe, name, progress or _silent())
+
+
+def latency_table(
+    run_folder: str | Path | None = None,
+    recipe: str | Path | None = None,
+    *,
+    format_name: str = "litert",
+    threads: int | None = 1,
+    target: str = "local",
+    python: str | None = None,
+    backend: Backend = DEFAULT_BACKEND,
+    check: int = 3,
+    out: str | Path = "latency-table.json",
+    command: str = "slimalign.latency_table",
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Measure what each operation of a run's search space, or a recipe's, takes in a runtime on ``target``.
+
+    The table is written to ``out`` and the networks' files are kept beside it. Its ``tried`` are ``check`` networks
+    that it was not made of, as predicted and as measured. ``command`` is kept as what makes it again.
+    """
+    from slimalign.benchmarks.phone import Phone
+    from slimalign.latency_tables import TableRequest, measured_table
+    from slimalign.places import Where, place_at
+    from slimalign.run_folder import known_importances, recipe_of
+
+    if (run_folder is None) == (recipe is None):
+        raise UserError("give either a run, --run, or a recipe, --recipe: whose networks are meant?")
+    if run_folder is not None:
+        meant, importances = recipe_of(Path(run_folder)), known_importances(Path(run_folder))
+    elif recipe is not None:
+        meant, importances = read_recipe(recipe), None
+    place = place_at(Where(target, python, None, backend))
+    if isinstance(place, Phone):
+        raise UserError(
+            f"--target {target}: a table takes single calls, which no phone tells; name another target"
+        )
+    request = TableRequest(meant, importances, format_name, threads, check, command)
+    return measured_table(request, place, Path(out), progress or _silent())
 
 
 def export(
