@@ -156,7 +156,7 @@ def latency_table(
         meant, importances = recipe_of(Path(run_folder)), known_importances(Path(run_folder))
     elif recipe is not None:
         meant, importances = read_recipe(recipe), None
-    place = place_at(Where(target, python, None, backend))
+    place = place_at(Where(target, python, backends=[backend], results=Path(out)))
     if isinstance(place, Phone):
         raise UserError(
             f"--target {target}: a table takes single calls, which no phone tells; name another target"

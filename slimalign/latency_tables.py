@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from slimalign.benching import DRAWN
+from slimalign.benchmarks.gathering import Aside
 from slimalign.benchmarks.latency import crops_of
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.latency_table import LatencyTable, Shape, Tried, parts_of
@@ -140,6 +142,7 @@ def _measured(
             crops_of(faces),
             PROTOCOL,
             lambda done, total: progress.update(task, completed=done, total=total),
+            Aside(DRAWN),
         )
     progress.remove_task(task)
     return records
