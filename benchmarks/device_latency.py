@@ -7,54 +7,50 @@ from contextlib import closing
 from functools import cache
 
 from slimalign.benchmarks.gathering import Aside, Gathering, Progress, Swept
-from slimalign.benchmarks.latency import Crops, Faces, no_faces, plan_of, settings_of
+from slimalign.benchmarks.latency import Wanted, plan_of, settings_of
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.end_to_end import packed_faces
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.opening import OPENERS
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
-from slimalign.runtimes.sweep import END_TO_END, KERNEL
-from slimalign.runtimes.timing import DRAFT, Protocol, Record
+from slimalign.runtimes.sweep import END_TO_END
+from slimalign.runtimes.timing import Record
 from slimalign.targets.device_job import Device, Job, Subject, clear, device_results
 from slimalign.targets.shell import cores_of
 
 
 def sweep_on(
     device: Device,
-    bundles: Sequence[Bundle],
-    batches: Sequence[int],
-    threads: Sequence[int | None],
-    crops: Crops,
-    protocol: Protocol = DRAFT,
+    wanted: Wanted,
     backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     progress: Progress | None = None,
     aside: Aside | None = None,
-    timed: Sequence[str] = (KERNEL,),
-    faces: Faces = no_faces,
 ) -> list[Record]:
     """Latency on ``device`` as ``slimalign.benchmarks.latency.sweep_here`` measures it here.
 
     What was measured before a line dropped is not measured again by the same call. Raises LineDroppedError, and
     UserError for a bundle that no device runs.
     """
-    for bundle in bundles:
+    for bundle in wanted.bundles:
         check_runs_on_devices(bundle)
-    counts = [cores_of(device.shell) if count is None else count for count in threads]
-    settings = settings_of(bundles, batches, counts, backends, timed)
-    packed = cache(lambda rule: packed_faces(faces(rule)) if END_TO_END in timed else b"")
-    rules = [bundle.manifest.crop_rule for bundle in bundles]
-    subjects = [
-        Subject(bundle, crops(rule), packed(rule)) for bundle, rule in zip(bundles, rules, strict=True)
-    ]
+    counts = [cores_of(device.shell) if count is None else count for count in wanted.threads]
+    settings = settings_of(wanted, counts, backends)
+    packed = cache(lambda rule: packed_faces(wanted.faces(rule)) if END_TO_END in wanted.timed else b"")
+    subjects = []
+    for bundle in wanted.bundles:
+        rule = bundle.manifest.crop_rule
+        subjects.append(Subject(bundle, wanted.crops(rule), packed(rule)))
     entries = {
         "settings": settings,
-        "plan": plan_of(protocol)._asdict(),
+        "plan": plan_of(wanted.protocol)._asdict(),
         "backends": [backend._asdict() for backend in backends],
-        "landmarks": [bundle.manifest.landmark_scheme.count for bundle in bundles],
+        "landmarks": [bundle.manifest.landmark_scheme.count for bundle in wanted.bundles],
+        "memory": wanted.memory,
     }
     job = Job("bench", subjects, entries)
     aside = aside or Aside()
-    gathered = Gathering(Swept(bundles, backends, settings, protocol, device.address), aside, progress)
+    swept = Swept(wanted.bundles, backends, settings, wanted.protocol, device.address)
+    gathered = Gathering(swept, aside, progress)
     with closing(device_results(device, job)) as results:
         for entry in results:
             gathered.add(entry)

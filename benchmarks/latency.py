@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -66,58 +67,66 @@ def no_faces(_: CropRule) -> Sequence[Face]:
     return ()
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a sweep measures: every combination of ``bundles``, ``batches`` and ``threads`` (None: all cores).
+
+    ``timed`` says of what, a record each: ``kernel`` of ``session.run`` alone, on ``crops``; ``end-to-end`` of all from
+    ``faces`` to landmarks. It takes the place of the name in ``protocol``. ``memory`` says whether the memory that each
+    bundle takes is measured too, by a process of its own.
+    """
+
+    bundles: Sequence[Bundle]
+    batches: Sequence[int]
+    threads: Sequence[int | None]
+    crops: Crops
+    protocol: Protocol = DRAFT
+    timed: Sequence[str] = (KERNEL,)
+    faces: Faces = no_faces
+    memory: bool = True
+
+
 def sweep(
-    bundles: Sequence[Bundle],
-    batches: Sequence[int],
-    threads: Sequence[int | None],
-    crops: Crops,
-    protocol: Protocol = DRAFT,
+    wanted: Wanted,
     backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     opener: SessionOpener = open_bundle,
     progress: Progress | None = None,
-    timed: Sequence[str] = (KERNEL,),
-    faces: Faces = no_faces,
 ) -> list[Record]:
-    """Latency on this machine for every bundle, batch size, backend and thread count (None: all cores).
+    """Latency on this machine of all that is ``wanted``, with each of ``backends``.
 
-    ``timed`` says of what, a record each: ``kernel`` of ``session.run`` alone, on ``crops``; ``end-to-end`` of all from
-    ``faces`` to landmarks. It takes the place of the name in ``protocol``. ``progress`` is told the steps done and
-    their number. Raises UserError for a batch size that a file cannot run, and for output that is not finite.
+    ``progress`` is told the steps done and their number. Raises UserError for a batch size that a file cannot run, and
+    for output that is not finite.
     """
-    swept = _swept(bundles, batches, threads, protocol, backends, timed)
+    swept = _swept(wanted, backends)
     gathered = Gathering(swept, Aside(), progress)
     with opencv_threads_kept():
-        for entry in sweep_entries(_subjects(swept, crops, faces, opener), plan_of(protocol)):
+        for entry in sweep_entries(_subjects(swept, wanted, opener), plan_of(wanted.protocol)):
             gathered.add(entry)
     return gathered.records()
 
 
 def sweep_here(
-    bundles: Sequence[Bundle],
-    batches: Sequence[int],
-    threads: Sequence[int | None],
-    crops: Crops,
-    protocol: Protocol,
+    wanted: Wanted,
     backends: Sequence[Backend],
     aside: Aside,
     beside: Path | None = None,
     progress: Progress | None = None,
-    timed: Sequence[str] = (KERNEL,),
-    faces: Faces = no_faces,
 ) -> list[Record]:
-    """What ``sweep`` measures, and memory and energy with it.
+    """What ``sweep`` measures, and memory, where that is wanted, and energy with it.
 
     With ``beside``, the results file, what was found before a break is not measured again by the same call.
     """
-    swept = _swept(bundles, batches, threads, protocol, backends, timed)
+    swept = _swept(wanted, backends)
 
     def weigh(setting: Setting) -> Any:
         backend = tuned(backends[setting.backend], setting.batch)
-        return memory_here(bundles[setting.bundle], setting.threads, setting.batch, backend)
+        return memory_here(wanted.bundles[setting.bundle], setting.threads, setting.batch, backend)
 
-    subjects = _subjects(swept, crops, faces, open_bundle)._replace(weigh=weigh, rail=find_rail())
-    entries_after = partial(sweep_entries, subjects, plan_of(protocol))
-    path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, crops)}.unfinished")
+    subjects = _subjects(swept, wanted, open_bundle)._replace(rail=find_rail())
+    if wanted.memory:
+        subjects = subjects._replace(weigh=weigh)
+    entries_after = partial(sweep_entries, subjects, plan_of(wanted.protocol))
+    path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, wanted)}.unfinished")
     gathered = Gathering(swept, aside, progress)
     note = partial(_noted, aside)
     with opencv_threads_kept(), gone_on_with(path, note, entries_after) as (kept, rest):
@@ -133,70 +142,58 @@ def _noted(aside: Aside, text: str) -> None:
     aside.note(f"{LOCAL}: {text}")
 
 
-def _swept(
-    bundles: Sequence[Bundle],
-    batches: Sequence[int],
-    threads: Sequence[int | None],
-    protocol: Protocol,
-    backends: Sequence[Backend],
-    timed: Sequence[str],
-) -> Swept:
-    counts = [thread_count(number) for number in threads]
-    settings = settings_of(bundles, batches, counts, backends, timed)
-    return Swept(bundles, backends, settings, protocol, LOCAL)
+def _swept(wanted: Wanted, backends: Sequence[Backend]) -> Swept:
+    counts = [thread_count(number) for number in wanted.threads]
+    return Swept(wanted.bundles, backends, settings_of(wanted, counts, backends), wanted.protocol, LOCAL)
 
 
-def _subjects(swept: Swept, crops: Crops, faces: Faces, opener: SessionOpener) -> Subjects:
+def _subjects(swept: Swept, wanted: Wanted, opener: SessionOpener) -> Subjects:
     def rule_of(setting: Setting) -> CropRule:
         return swept.bundles[setting.bundle].manifest.crop_rule
-
-    def end_to_end(session: Session, setting: Setting) -> Sequence[Callable[[], Floats]]:
-        return end_to_end_calls(session, faces(rule_of(setting)), setting.batch)
 
     def opened(setting: Setting) -> Any:
         backend = tuned(swept.backends[setting.backend], setting.batch)
         return opener(swept.bundles[setting.bundle], setting.threads, backend)
 
-    return Subjects(swept.settings, opened, lambda setting: crops(rule_of(setting)), end_to_end)
+    def end_to_end(session: Session, setting: Setting) -> Sequence[Callable[[], Floats]]:
+        return end_to_end_calls(session, wanted.faces(rule_of(setting)), setting.batch)
+
+    return Subjects(swept.settings, opened, lambda setting: wanted.crops(rule_of(setting)), end_to_end)
 
 
-def _key(swept: Swept, crops: Crops) -> str:
+def _key(swept: Swept, wanted: Wanted) -> str:
     """By which a sweep is known again: all that decides what is measured."""
     rules = [bundle.manifest.crop_rule for bundle in swept.bundles]
     parts = [
         [bundle.sha256 for bundle in swept.bundles],
-        [key_of(np.ascontiguousarray(crops(rule)).tobytes()) for rule in rules],
+        [key_of(np.ascontiguousarray(wanted.crops(rule)).tobytes()) for rule in rules],
         swept.settings,
         swept.backends,
         swept.protocol.key,
         plan_of(swept.protocol),
+        wanted.memory,
     ]
     return key_of(json.dumps(parts).encode())
 
 
-def settings_of(
-    bundles: Sequence[Bundle],
-    batches: Sequence[int],
-    threads: Sequence[int | None],
-    backends: Sequence[Backend] = (DEFAULT_BACKEND,),
-    timed: Sequence[str] = (KERNEL,),
-) -> list[Setting]:
-    """Every combination once; a GPU computes with no threads of the host's, so there one stands for all.
+def settings_of(wanted: Wanted, threads: Sequence[int], backends: Sequence[Backend]) -> list[Setting]:
+    """Every combination once, with the thread counts ``threads``; a GPU computes with no threads of the host's, so
+    there one stands for all.
 
     Of the backends that a bundle's runtime cannot tell from one another the first stands for all.
     """
-    check_timed(timed)
+    check_timed(wanted.timed)
     settings = [
         Setting(place, count, batch, backend, kind)
-        for place, bundle in enumerate(bundles)
+        for place, bundle in enumerate(wanted.bundles)
         for backend in _distinct(bundle, backends)
         for count in ((1,) if bundle.manifest.format == "tensorrt" else threads)
-        for batch in batches
-        for kind in timed
+        for batch in wanted.batches
+        for kind in wanted.timed
     ]
-    if not settings or min(batches) < 1:
+    if not settings or min(wanted.batches) < 1:
         raise UserError(
-            f"batch sizes {list(batches)}: give bundles, thread counts and batch sizes of at least 1"
+            f"batch sizes {list(wanted.batches)}: give bundles, thread counts and batch sizes of at least 1"
         )
     return list(dict.fromkeys(settings))
 

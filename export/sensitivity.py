@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from slimalign.benchmarks.latency import sweep
+from slimalign.benchmarks.latency import Wanted, sweep
 from slimalign.export.bundle_writer import write_unjudged
 from slimalign.export.formats import Format, format_named
 from slimalign.export.gate import GateError, GateReport
@@ -85,5 +85,7 @@ def _judged(bench: Workbench, kind: Format, folder: Path, blocks: tuple[str, ...
 
 def _latency_cost(bench: Workbench, kind: Format, rescued: Bundle, all_int8: Bundle) -> LatencyCost:
     batch = rescued.manifest.batch or 1
-    ours, plain = sweep([rescued, all_int8], [batch], [1], lambda _: bench.parity_crops, opener=kind.opener)
+    ours, plain = sweep(
+        Wanted([rescued, all_int8], [batch], [1], lambda _: bench.parity_crops), opener=kind.opener
+    )
     return LatencyCost(ours.p50_ms, plain.p50_ms, batch, ours.runtime, ours.protocol, ours.cpu)

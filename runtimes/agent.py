@@ -148,7 +148,12 @@ def _measured(
 
     settings = [Setting(*values) for values in job["settings"]]
     subjects = Subjects(
-        settings, opened, lambda one: crops[one.bundle], _end_to_end(job), weighed_there, find_rail()
+        settings,
+        opened,
+        lambda one: crops[one.bundle],
+        _end_to_end(job),
+        weighed_there if job["memory"] else None,
+        find_rail(),
     )
     plan = dict(job["plan"])
     plan.update({name: Span(*plan[name]) for name in ("warm_up", "settle", "length")})

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from slimalign.benching import DRAWN
 from slimalign.benchmarks.gathering import Aside
-from slimalign.benchmarks.latency import crops_of
+from slimalign.benchmarks.latency import Wanted, crops_of
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.latency_table import LatencyTable, Shape, Tried, parts_of
 from slimalign.compress.networks.architecture import Architecture
@@ -136,11 +136,7 @@ def _measured(
     task = progress.add_task(f"measuring {len(bundles)} networks in turns", total=None)
     with _frozen():
         records = place.sweep(
-            bundles,
-            (1,),
-            (request.threads,),
-            crops_of(faces),
-            PROTOCOL,
+            Wanted(bundles, (1,), (request.threads,), crops_of(faces), PROTOCOL, memory=False),
             lambda done, total: progress.update(task, completed=done, total=total),
             Aside(DRAWN),
         )

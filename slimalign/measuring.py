@@ -16,7 +16,7 @@ from rich.progress import Progress
 from slimalign.benching import DRAWN
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.gathering import Aside
-from slimalign.benchmarks.latency import crops_of, faces_of
+from slimalign.benchmarks.latency import Wanted, crops_of, faces_of
 from slimalign.benchmarks.opening import check_names
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.points import Point, join
@@ -140,15 +140,9 @@ def bench(
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
     records = place.sweep(
-        bundles,
-        batches,
-        threads,
-        crops_of(faces),
-        protocol,
+        Wanted(bundles, batches, threads, crops_of(faces), protocol, timed, faces_of(faces)),
         lambda done, total: progress.update(task, completed=done, total=total),
         Aside(inputs, note, keep),
-        timed,
-        faces_of(faces),
     )
     progress.remove_task(task)
     return records

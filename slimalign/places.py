@@ -12,7 +12,7 @@ from typing import Protocol
 from slimalign.benchmarks.accuracy import Finder
 from slimalign.benchmarks.device_latency import check_runs_on_devices, sweep_on
 from slimalign.benchmarks.gathering import Aside, Progress
-from slimalign.benchmarks.latency import Crops, Faces, sweep_here
+from slimalign.benchmarks.latency import Wanted, sweep_here
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.phone import Phone, PhoneFinder
 from slimalign.runtimes.aligner import Aligner
@@ -20,7 +20,6 @@ from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.litert_session import LiteRtSession
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
-from slimalign.runtimes.timing import Protocol as LatencyProtocol
 from slimalign.runtimes.timing import Record
 from slimalign.targets.address import ADB, LOCAL, is_address, shell_of
 from slimalign.targets.device_aligner import DeviceAligner
@@ -55,19 +54,8 @@ class Where:
 class Place(Protocol):
     """A machine on which slimalign itself measures, and finds landmarks."""
 
-    def sweep(
-        self,
-        bundles: Sequence[Bundle],
-        batches: Sequence[int],
-        threads: Sequence[int | None],
-        crops: Crops,
-        protocol: LatencyProtocol,
-        progress: Progress,
-        aside: Aside,
-        timed: Sequence[str],
-        faces: Faces,
-    ) -> list[Record]:
-        """Latency of all combinations, see slimalign.benchmarks.latency."""
+    def sweep(self, wanted: Wanted, progress: Progress, aside: Aside) -> list[Record]:
+        """Latency of what is wanted, see slimalign.benchmarks.latency."""
         ...
 
     def finding(self, bundle: Bundle) -> AbstractContextManager[Finder]:
@@ -82,32 +70,9 @@ class ThisMachine:
     backends: Sequence[Backend] = (DEFAULT_BACKEND,)
     results: Path | None = None
 
-    def sweep(
-        self,
-        bundles: Sequence[Bundle],
-        batches: Sequence[int],
-        threads: Sequence[int | None],
-        crops: Crops,
-        protocol: LatencyProtocol,
-        progress: Progress,
-        aside: Aside,
-        timed: Sequence[str],
-        faces: Faces,
-    ) -> list[Record]:
-        """Latency of all combinations, see slimalign.benchmarks.latency."""
-        return sweep_here(
-            bundles,
-            batches,
-            threads,
-            crops,
-            protocol,
-            self.backends,
-            aside,
-            self.results,
-            progress,
-            timed,
-            faces,
-        )
+    def sweep(self, wanted: Wanted, progress: Progress, aside: Aside) -> list[Record]:
+        """Latency of what is wanted, see slimalign.benchmarks.latency."""
+        return sweep_here(wanted, self.backends, aside, self.results, progress)
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
@@ -126,32 +91,9 @@ class ReachedDevice:
     device: Device
     backends: Sequence[Backend] = (DEFAULT_BACKEND,)
 
-    def sweep(
-        self,
-        bundles: Sequence[Bundle],
-        batches: Sequence[int],
-        threads: Sequence[int | None],
-        crops: Crops,
-        protocol: LatencyProtocol,
-        progress: Progress,
-        aside: Aside,
-        timed: Sequence[str],
-        faces: Faces,
-    ) -> list[Record]:
-        """Latency of all combinations, see slimalign.benchmarks.device_latency."""
-        return sweep_on(
-            self.device,
-            bundles,
-            batches,
-            threads,
-            crops,
-            protocol,
-            self.backends,
-            progress,
-            aside,
-            timed,
-            faces,
-        )
+    def sweep(self, wanted: Wanted, progress: Progress, aside: Aside) -> list[Record]:
+        """Latency of what is wanted, see slimalign.benchmarks.device_latency."""
+        return sweep_on(self.device, wanted, self.backends, progress, aside)
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:

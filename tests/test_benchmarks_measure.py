@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate, evaluate_normalisers, predict
-from slimalign.benchmarks.latency import crops_of, sweep
+from slimalign.benchmarks.latency import Wanted, crops_of, sweep
 from slimalign.benchmarks.results import AccuracyRecord
 from slimalign.compress.data.evaluation import summarise
 from slimalign.compress.data.sample import Sample, fingerprint_of
@@ -229,7 +229,7 @@ def test_a_sweep_measures_every_combination_in_turns(tmp_path: Path) -> None:
     def tell(done: int, total: int) -> None:
         told.append((done, total))
 
-    records = sweep([made], (1, 4), (1,), crops_of(SAMPLES), QUICK, opener=opener, progress=tell)
+    records = sweep(Wanted([made], (1, 4), (1,), crops_of(SAMPLES), QUICK), opener=opener, progress=tell)
     assert [(record.batch, record.threads) for record in records] == [(1, 1), (4, 1)]
     # A share of 7 calls in 3 rounds is 3 calls; the warm-up of 2 and the settling of 1 are not counted.
     assert [len(record.samples_ms) for record in records] == [9, 9]
@@ -245,18 +245,18 @@ def test_a_sweep_measures_every_combination_in_turns(tmp_path: Path) -> None:
 def test_all_cores_and_their_number_are_one_combination(tmp_path: Path) -> None:
     made = cells_bundle(tmp_path)
     every = OnnxRuntimeSession(made).threads
-    records = sweep([made], (1,), (None, every), crops_of(SAMPLES), QUICK)
+    records = sweep(Wanted([made], (1,), (None, every), crops_of(SAMPLES), QUICK))
     assert [record.threads for record in records] == [every]
 
 
 def test_a_file_that_gives_nan_has_no_latency(tmp_path: Path) -> None:
     made = cells_bundle(tmp_path, weight=float("nan"))
     with pytest.raises(UserError, match="'cells' in onnxruntime: its heatmaps hold NaN"):
-        sweep([made], (1,), (1,), crops_of(SAMPLES), QUICK)
+        sweep(Wanted([made], (1,), (1,), crops_of(SAMPLES), QUICK))
 
 
 def test_a_sweep_needs_faces_and_batches() -> None:
     with pytest.raises(UserError, match="is the split empty"):
         crops_of([])
     with pytest.raises(UserError, match=r"batch sizes \[0\]"):
-        sweep([], (0,), (1,), crops_of(SAMPLES), QUICK)
+        sweep(Wanted([], (0,), (1,), crops_of(SAMPLES), QUICK))

@@ -20,6 +20,7 @@ from cells import CROPS, expected_points, onnx_bundle
 from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
+from slimalign.benchmarks.latency import Wanted
 from slimalign.runtimes.agent import told_there
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
@@ -59,9 +60,8 @@ def crops(rule: CropRule) -> Any:
 
 
 def swept(device: Device, bundle: Bundle, told: Callable[[int], None] = lambda done: None) -> list[Record]:
-    return sweep_on(
-        device, [bundle], (1, 2), (1,), crops, SLOW, progress=lambda done, total: told(done - WEIGHED)
-    )
+    wanted = Wanted([bundle], (1, 2), (1,), crops, SLOW)
+    return sweep_on(device, wanted, progress=lambda done, total: told(done - WEIGHED))
 
 
 def journal(sshd: Sshd) -> Path:
@@ -215,7 +215,7 @@ def test_two_measurements_take_turns(device: Device, sshd: Sshd, cells: Bundle) 
 
     def another() -> None:
         noting = replace(other, note=notes.append)
-        found.append(sweep_on(noting, [cells], (3,), (1,), crops, SLOW))
+        found.append(sweep_on(noting, Wanted([cells], (3,), (1,), crops, SLOW)))
 
     thread = threading.Thread(target=another)
 

@@ -9,6 +9,7 @@ from dots import SIZE, dot_bench, dotted_faces
 from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
+from slimalign.benchmarks.latency import Wanted
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.compress.data.sample import cut_crops
 from slimalign.export.bundle_writer import write_bundle
@@ -59,6 +60,6 @@ def test_arm_finds_the_landmarks_that_this_machine_finds(
 
 def test_latency_on_arm_names_the_machine(arm: Device, bundles: dict[str, Bundle]) -> None:
     """By qemu: what it takes says nothing of a real one."""
-    (record,) = sweep_on(arm, [bundles["litert"]], (1,), (1,), lambda rule: CROPS, SHORT)
+    (record,) = sweep_on(arm, Wanted([bundles["litert"]], (1,), (1,), lambda rule: CROPS, SHORT))
     assert (record.runtime, record.target) == ("litert", arm.address)
     assert len(record.samples_ms) == 2

@@ -13,6 +13,7 @@ from cells import CROPS, SIZE, expected_points, onnx_network, write_manifest
 from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
+from slimalign.benchmarks.latency import Wanted
 from slimalign.runtimes.aligner import Face
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.session import DEFAULT_BACKEND
@@ -67,9 +68,8 @@ def test_the_agent_finds_points_and_measures(device: Device, cells: Bundle) -> N
     found = DeviceAligner(device, cells, 1, DEFAULT_BACKEND).align_crops(CROPS)
     np.testing.assert_allclose(found.points, expected_points(3), atol=1e-3)
     faces = [Face(crop, np.array([0.0, 0.0, SIZE, SIZE]) - 0.5) for crop in CROPS]
-    records = sweep_on(
-        device, [cells], (1, 2), (1,), lambda rule: CROPS, SHORT, timed=TIMED, faces=lambda rule: faces
-    )
+    wanted = Wanted([cells], (1, 2), (1,), lambda rule: CROPS, SHORT, TIMED, lambda rule: faces)
+    records = sweep_on(device, wanted)
     assert [(record.batch, record.protocol, len(record.samples_ms)) for record in records] == [
         (1, "kernel-1-draft", 2),
         (1, "end-to-end-1-draft", 2),

@@ -12,7 +12,7 @@ import pytest
 from cells import CROPS, LANDMARKS, SIZE, expected_points, onnx_bundle, write_manifest
 from onnx import TensorProto, helper, numpy_helper
 
-from slimalign.benchmarks.latency import Crops, faces_of, sweep
+from slimalign.benchmarks.latency import Crops, Wanted, faces_of, sweep
 from slimalign.benchmarks.points import join
 from slimalign.benchmarks.results import Results
 from slimalign.compress.data.sample import Sample
@@ -142,7 +142,7 @@ def test_a_file_that_gives_points_is_timed_too(tmp_path: Path) -> None:
         (call,) = end_to_end_calls(session, PICTURES, 3)
         expected = np.stack([np.arange(LANDMARKS), np.full(LANDMARKS, 2.0)], axis=1) + OFFSET
         np.testing.assert_allclose(call(), np.stack([expected] * 3), atol=1e-6)
-    records = sweep([made], (1,), (1,), fixed_crops(), SHORT, timed=TIMED, faces=faces_of(SAMPLES))
+    records = sweep(Wanted([made], (1,), (1,), fixed_crops(), SHORT, TIMED, faces_of(SAMPLES)))
     assert [record.protocol for record in records] == ["kernel-1-draft", "end-to-end-1-draft"]
 
 
@@ -153,7 +153,7 @@ def test_both_kinds_are_measured_in_turns_with_a_record_each(tmp_path: Path) -> 
         return counting(bundle, log, threads or 1)
 
     made, faces = onnx_bundle(tmp_path), faces_of(SAMPLES)
-    records = sweep([made], (1, 2), (1,), fixed_crops(), SHORT, opener=opener, timed=TIMED, faces=faces)
+    records = sweep(Wanted([made], (1, 2), (1,), fixed_crops(), SHORT, TIMED, faces), opener=opener)
     assert [(record.batch, record.protocol) for record in records] == [
         (1, "kernel-1-draft"),
         (1, "end-to-end-1-draft"),
@@ -190,27 +190,23 @@ def test_a_file_that_gives_nan_is_named(tmp_path: Path) -> None:
     said = "bundle 'cells' in onnxruntime: its heatmaps hold NaN or infinite values; export it again"
     for kind in TIMED:
         with pytest.raises(UserError, match=said):
-            sweep([made], (1,), (1,), fixed_crops(), SHORT, timed=(kind,), faces=faces_of(SAMPLES))
+            sweep(Wanted([made], (1,), (1,), fixed_crops(), SHORT, (kind,), faces_of(SAMPLES)))
 
 
 def test_a_box_outside_its_image_is_refused(tmp_path: Path) -> None:
     outside = [replace(SAMPLES[0], box=np.array([60.0, 2.0, 70.0, 12.0]))]
     with pytest.raises(UserError, match="box 60,2,70,12: outside the image of 50x40 pixels"):
         sweep(
-            [onnx_bundle(tmp_path)],
-            (1,),
-            (1,),
-            fixed_crops(),
-            SHORT,
-            timed=("end-to-end",),
-            faces=faces_of(outside),
+            Wanted(
+                [onnx_bundle(tmp_path)], (1,), (1,), fixed_crops(), SHORT, ("end-to-end",), faces_of(outside)
+            )
         )
 
 
 @pytest.mark.parametrize("timed", [(), ("end-to-end", "network")])
 def test_a_kind_that_there_is_not_is_refused(tmp_path: Path, timed: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="^--timed .*: choose among kernel, end-to-end"):
-        sweep([onnx_bundle(tmp_path)], (1,), (1,), fixed_crops(), DRAFT, timed=timed)
+        sweep(Wanted([onnx_bundle(tmp_path)], (1,), (1,), fixed_crops(), DRAFT, timed))
 
 
 def test_faces_travel_without_loss(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cells import CROPS, SIZE, onnx_bundle
 from sshd import Sshd
 
 from slimalign.benchmarks.device_latency import sweep_on
+from slimalign.benchmarks.latency import Wanted
 from slimalign.runtimes.aligner import Face
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
@@ -36,7 +37,7 @@ def swept(
         return [Face(crop, box) for crop in CROPS]
 
     device = Device(shell, python)
-    return sweep_on(device, bundles, (1, 2), (1,), lambda rule: CROPS, SHORT, timed=timed, faces=faces)
+    return sweep_on(device, Wanted(bundles, (1, 2), (1,), lambda rule: CROPS, SHORT, timed, faces))
 
 
 def test_images_to_landmarks_are_timed_on_the_device(sshd: Sshd, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from cells import CROPS, onnx_bundle
 
 from slimalign.benchmarks.gathering import Aside
-from slimalign.benchmarks.latency import sweep_here
+from slimalign.benchmarks.latency import Wanted, sweep_here
 from slimalign.benchmarks.results import read
 from slimalign.benchmarks.unfinished import gone_on_with
 from slimalign.runtimes.crop import CropRule
@@ -161,9 +161,8 @@ def _stopped(path: Path, notes: list[str]) -> None:
 
 def test_a_sweep_that_cannot_be_done_leaves_nothing_behind(tmp_path: Path) -> None:
     bundle, path = onnx_bundle(tmp_path, batch=2), tmp_path / "results.jsonl"
-    more = ((1,), crops, DRAFT, [DEFAULT_BACKEND], Aside(), path)
     with pytest.raises(UserError, match="batch = 1, the file runs batch 2 only"):
-        sweep_here([bundle], (1,), *more)
+        sweep_here(Wanted([bundle], (1,), (1,), crops), [DEFAULT_BACKEND], Aside(), path)
     assert list(tmp_path.glob("results*")) == []
 
 
@@ -171,6 +170,7 @@ def test_progress_goes_on_where_it_was(tmp_path: Path) -> None:
     """Memory at two batch sizes, two openings and the visits: ten steps."""
     bundle, path = onnx_bundle(tmp_path), tmp_path / "results.jsonl"
     quick = replace(DRAFT, length=Span(2, 0.0), warm_up=Span(0, 0.0))
+    wanted = Wanted([bundle], (1, 2), (1,), crops, quick)
     steps: list[tuple[int, int]] = []
 
     def stop_at_six(done: int, total: int) -> None:
@@ -179,21 +179,11 @@ def test_progress_goes_on_where_it_was(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep_here(
-            [bundle], (1, 2), (1,), crops, quick, [DEFAULT_BACKEND], Aside(), path, progress=stop_at_six
-        )
+        sweep_here(wanted, [DEFAULT_BACKEND], Aside(), path, stop_at_six)
     assert steps == [(done, 10) for done in range(1, 7)]
     steps.clear()
     first, second = sweep_here(
-        [bundle],
-        (1, 2),
-        (1,),
-        crops,
-        quick,
-        [DEFAULT_BACKEND],
-        Aside(),
-        path,
-        progress=lambda done, total: steps.append((done, total)),
+        wanted, [DEFAULT_BACKEND], Aside(), path, lambda done, total: steps.append((done, total))
     )
     # What was kept is one step; then both settings are opened again, which counts once.
     assert steps == [(6, 10), (6, 10), (6, 10), *((done, 10) for done in range(7, 11))]
