@@ -19,7 +19,7 @@ from rich.table import Table
 
 from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
 from slimalign.benchmarks.pick import VALUES, Limits, pick
-from slimalign.benchmarks.report import scatter, short_count, table
+from slimalign.benchmarks.report import short_count, table
 from slimalign.benchmarks.results import Results, append, forget, read
 from slimalign.runtimes.errors import UserError
 
@@ -389,46 +389,3 @@ def test_what_rounding_alone_tells_apart_is_judged_by_its_latency() -> None:
     assert (choice.point, choice.runner_up) == (fast, slow)
     assert choice.relaxations == ()
     assert frontier([slow, fast, other], ("latency", "nme")) == [other, fast]
-
-
-def test_a_picture_shows_points_and_what_it_left_out(tmp_path: Path) -> None:
-    points = [*POINTS, point("untested", 1, None)]
-    scatter(points, tmp_path / "f.png", "latency")
-    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
-    scatter(points, tmp_path / "f.svg", "latency")
-    text = (tmp_path / "f.svg").read_text()
-    for words in ("big · litert", "frontier", "1 points without latency or NME are not shown"):
-        assert f"<!-- {words} -->" in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.png", "f.svg"]
-
-
-def test_labels_name_bundle_and_runtimes(tmp_path: Path) -> None:
-    student = point("student", 5, 3.5, params=7)
-    other = replace(student, runtime="onnxruntime", sha256="other", p50_ms=2)
-    untimed = Point("untimed", "untimed", nme=4.0, params=9)
-    points = [student, other, untimed]
-
-    names = (
-        "student · litert",
-        "student · onnxruntime",
-        "student · litert, onnxruntime",
-        "untimed",
-        "student",
-    )
-
-    def labels(x: str) -> set[str]:
-        scatter(points, tmp_path / "f.svg", x)
-        return {name for name in names if f"<!-- {name} -->" in (tmp_path / "f.svg").read_text()}
-
-    assert labels("latency") == {"student · litert", "student · onnxruntime"}
-    # Files of one network lie on one place but for their latency.
-    assert labels("params") == {"student · litert, onnxruntime", "untimed"}
-    points = [student, replace(other, nme=3.7), untimed]
-    assert labels("params") == {"student · litert", "student · onnxruntime", "untimed"}
-
-
-def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none of 3 points has both params and an NME"):
-        scatter(POINTS, tmp_path / "f.png", "params")
-    with pytest.raises(UserError, match="written as .png or .svg"):
-        scatter(POINTS, tmp_path / "f.gif", "latency")
