@@ -1,213 +1,160 @@
-"""Latency, accuracy and cost joined into points, and the points that no other point beats."""
+"""The points that no other point surely beats, those of them that noise alone may have put there, and the knee."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, Results
+from slimalign.benchmarks.axes import AXES, axes_named
+from slimalign.benchmarks.noise import Noise, Places
+from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
 
 Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+
+KNEE_POINTS = 3
+"""A frontier of fewer points has no knee."""
+AT_ONCE = 512
+"""Points held against all others at a time."""
+CHORD = 1e-9
+"""What lies no farther below the chord, which is 1 by 1, lies on it."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """One bundle as it was measured; what was not measured is None, never zero.
+class Frontier:
+    """``points`` best first by the first axis, and those of them that are ``uncertain``, in the same order."""
 
-    ``nme`` is in percent, ``p50_ms`` and ``p90_ms`` are for a whole batch, ``params`` and ``macs`` (of one
-    face) are plain counts.
+    points: tuple[Point, ...]
+    uncertain: tuple[Point, ...]
+
+
+def frontier(points: Sequence[Point], axes: Sequence[str]) -> Frontier:
+    """The points that no other surely beats over ``axes``, names of AXES or ``nme:`` and a subset's.
+
+    A point is dropped only where another is as good or better on every axis by value, and surely better on one: by
+    more than the noise of their difference (see Noise). Of those that stay these are uncertain: one that another
+    beats by value, though not surely; and one that another point of the frontier surely beats on an axis, while
+    nothing that it has before that other is sure. A point whose value on an axis was not measured cannot be judged
+    and is left out. Raises UserError for an axis that is unknown, and for values that are not finite.
     """
-
-    bundle: str
-    sha256: str
-    precision: str | None = None
-    runtime: str | None = None
-    batch: int | None = None
-    threads: int | None = None
-    target: str | None = None
-    protocol: str | None = None
-    p50_ms: float | None = None
-    p90_ms: float | None = None
-    nme: float | None = None
-    split: str | None = None
-    normaliser: str | None = None
-    params: int | None = None
-    macs: int | None = None
-    size_bytes: int | None = None
-
-    @property
-    def throughput(self) -> float | None:
-        """Faces a second."""
-        if self.p50_ms is None or self.batch is None or self.p50_ms == 0:
-            return None
-        return 1000.0 * self.batch / self.p50_ms
-
-    @property
-    def way(self) -> str | None:
-        """The runtime and, where it is not fp32, the precision; None where the bundle was not timed."""
-        if self.runtime is None or self.precision == "fp32":
-            return self.runtime
-        return f"{self.runtime} {self.precision}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**asdict(self), "throughput": self.throughput}
+    judged = _judged(points, axes)
+    noises = [Noise(axis, judged.points) for axis in axes_named(axes, points)]
+    unbeaten = pareto_mask(judged.costs)
+    rest = np.flatnonzero(~unbeaten)
+    # Most fall to those that nobody beats; only the few that are left are held against all.
+    for rivals in (np.flatnonzero(unbeaten), np.arange(len(unbeaten))):
+        beaten = [_surely_beaten(judged, noises, rows, rivals) for rows in _portions(rest)]
+        rest = rest[~np.concatenate([np.zeros(0, dtype=bool), *beaten])]
+    kept = np.concatenate([np.flatnonzero(unbeaten), rest])
+    doubts = [_doubted(judged, noises, rows, kept) for rows in _portions(kept)]
+    doubted = np.concatenate([np.zeros(0, dtype=bool), *doubts]) | ~unbeaten[kept]
+    ordered = sorted(zip(kept.tolist(), doubted.tolist(), strict=True), key=lambda one: judged.order(one[0]))
+    return Frontier(
+        tuple(judged.points[place] for place, _ in ordered),
+        tuple(judged.points[place] for place, is_doubted in ordered if is_doubted),
+    )
 
 
-def _negated_throughput(point: Point) -> float | None:
-    return None if point.throughput is None else -point.throughput
+def unbeaten_points(points: Sequence[Point], axes: Sequence[str]) -> list[Point]:
+    """The points that no other beats by value alone, whatever the noise; best first by the first axis."""
+    judged = _judged(points, axes)
+    places = np.flatnonzero(pareto_mask(judged.costs)).tolist()
+    return [judged.points[place] for place in sorted(places, key=judged.order)]
 
 
-NME_DIGITS = 3
-"""Decimals of an NME in percent that count: the same network differs by less from runtime to runtime."""
+def knee(points: Sequence[Point], cost: str = "latency", error: str = "nme") -> Point | None:
+    """The point behind which a lower ``error`` begins to cost much: axes of AXES.
 
-
-def judged_nme(point: Point) -> float | None:
-    """The point's NME as it is compared with others'."""
-    return None if point.nme is None else round(point.nme, NME_DIGITS)
-
-
-AXES: Mapping[str, Callable[[Point], float | None]] = MappingProxyType(
-    {
-        "latency": lambda point: point.p50_ms,
-        "nme": judged_nme,
-        "params": lambda point: point.params,
-        "macs": lambda point: point.macs,
-        "size": lambda point: point.size_bytes,
-        "throughput": _negated_throughput,
-    }
-)
-"""What a point can be judged by; lower is better in all of them."""
-
-
-def frontier(points: Sequence[Point], axes: Sequence[str]) -> list[Point]:
-    """The points that no other beats over ``axes``, names of AXES; best first by the first axis.
-
-    One point beats another if it is as good on every axis and better on one. A point whose value on an
-    axis was not measured cannot be judged and is left out.
+    Of the points that none beats by value, ``cost`` by its logarithm and ``error`` are each scaled to 0..1; the knee
+    lies farthest below the chord from the cheapest to the most accurate. None for fewer than KNEE_POINTS of them, or
+    where all lie on the chord or above it.
     """
-    wrong = [axis for axis in axes if axis not in AXES]
-    if wrong or not axes:
-        raise UserError(f"axes {', '.join(wrong) or 'none'}: choose from {', '.join(AXES)}")
-    rows = [[AXES[axis](point) for axis in axes] for point in points]
-    known = [i for i, row in enumerate(rows) if None not in row]
-    values = np.array([rows[i] for i in known], dtype=np.float64).reshape(len(known), len(axes))
-    unbeaten = [known[i] for i in np.flatnonzero(pareto_mask(values))]
-    unbeaten.sort(key=lambda i: tuple(rows[i]))
-    return [points[i] for i in unbeaten]
+    judged = _judged([point for point in points if AXES[cost].value(point)], (cost, error))
+    unbeaten = np.flatnonzero(pareto_mask(judged.costs)).tolist()
+    # Points of equal values are one.
+    places = list({judged.costs[i].tobytes(): i for i in sorted(unbeaten, key=judged.order)}.values())
+    if len(places) < KNEE_POINTS:
+        return None
+    across, up = np.log(np.abs(judged.costs[places, 0])), judged.costs[places, 1]
+    # From the first point, (0, 1) once scaled, to the last, (1, 0).
+    below = 1 - (across - across[0]) / (across[-1] - across[0]) - (up - up[-1]) / (up[0] - up[-1])
+    farthest = int(np.argmax(below))
+    return judged.points[places[farthest]] if below[farthest] > CHORD else None
 
 
-def pareto_mask(values: Floats) -> NDArray[np.bool_]:
+def pareto_mask(values: Floats) -> Bools:
     """Which rows of ``values`` (N, A), lower is better, no other beats; equal rows do not beat each other."""
     if not np.isfinite(values).all():
         raise UserError("a value on an axis of the frontier is NaN or infinite; measure it again")
     unbeaten = np.zeros(len(values), dtype=bool)
+    rivals = np.empty_like(values)
+    count = 0
     # In lexicographic order whoever beats a row comes before it, and whoever beats that one beats both.
     for row in np.lexsort(values.T[::-1]):
-        rivals = values[unbeaten]
-        beaten = (rivals <= values[row]).all(axis=1) & (rivals < values[row]).any(axis=1)
-        unbeaten[row] = not beaten.any()
+        as_good = rivals[:count][(rivals[:count] <= values[row]).all(axis=1)]
+        if not (as_good < values[row]).any():
+            unbeaten[row] = True
+            rivals[count] = values[row]
+            count += 1
     return unbeaten
 
 
-def join(
-    results: Results,
-    split: str | None = None,
-    normaliser: str = "inter-ocular",
-    protocol: str | None = None,
-    target: str | None = None,
-    batch: int | None = None,
-    threads: int | None = None,
-) -> list[Point]:
-    """One point for every bundle, runtime, batch size and thread count; the latest record of each counts.
+@dataclass(frozen=True)
+class _Judged:
+    """The points with a value on every axis; ``costs`` is (points, axes), lower is better."""
 
-    A bundle without a latency record that counts gives one point too. ``split``, ``protocol``, ``target``, ``batch``
-    and ``threads`` choose among the records; raises UserError where they leave several splits, or bundles that were
-    judged on different faces, or several protocols, targets or processors, whose figures must not be ranked
-    together. Raises UserError too where there is latency, but none at ``batch`` and ``threads``.
-    """
-    latencies = _chosen_latencies(results.latencies, protocol, target)
-    _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
-    _one_of_a_kind((record.target for record in latencies), "targets", "choose one with --target")
-    latencies = _at_setting(latencies, batch, threads)
-    _one_of_a_kind((record.cpu for record in latencies), "processors", "keep one results file a machine")
-    accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
-    # The latest counts, but before all the one that was found where the latency was.
-    machines = {record.target for record in latencies}
-    accuracies.sort(key=lambda record: record.target in machines)
-    _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")
-    latest = {record.sha256: record for record in accuracies}
-    _one_of_a_kind(
-        (record.faces for record in latest.values()),
-        "sets of faces under the split's name",
-        "keep one results file a data set",
-    )
-    points = _without_latency(results, latest.values())
-    measured = {record.setting: _with_latency(points, record) for record in latencies}
-    bare = [point for sha256, point in points.items() if sha256 not in {r.sha256 for r in latencies}]
-    return [*measured.values(), *bare]
+    points: tuple[Point, ...]
+    costs: Floats
+
+    def order(self, place: int) -> tuple[tuple[float, ...], str, str, str, tuple[int, int]]:
+        """What points are sorted by: their values, and for equal ones what they are."""
+        point = self.points[place]
+        return (
+            tuple(self.costs[place].tolist()),
+            point.bundle,
+            point.sha256,
+            point.runtime or "",
+            (point.batch or 0, point.threads or 0),
+        )
 
 
-def _chosen_latencies(
-    records: Iterable[AnyLatency], protocol: str | None, target: str | None
-) -> list[AnyLatency]:
-    return [r for r in records if protocol in (None, r.protocol) and target in (None, r.target)]
+def _portions(places: Places) -> list[Places]:
+    """``places`` in parts, so that all pairs of many points do not fill the memory."""
+    return [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
 
 
-def _at_setting(records: Sequence[AnyLatency], batch: int | None, threads: int | None) -> list[AnyLatency]:
-    found = [r for r in records if batch in (None, r.batch) and threads in (None, r.threads)]
-    if records and not found:
-        asked = {"batch": batch, "threads": threads}
-        words = " ".join(f"--{option} {value}" for option, value in asked.items() if value is not None)
-        held = sorted({(record.batch, record.threads) for record in records})
-        listed = ", ".join(f"--batch {size} --threads {count}" for size, count in held)
-        raise UserError(f"no latency with {words}; the results hold {listed}")
+def _surely_better(judged: _Judged, noises: Sequence[Noise], rows: Places, columns: Places) -> Bools:
+    """Whether ``rows`` are surely better than ``columns`` on an axis: (rows, columns)."""
+    found = np.zeros((len(rows), len(columns)), dtype=bool)
+    for costs, noise in zip(judged.costs.T, noises, strict=True):
+        less = costs[columns][None, :] - costs[rows][:, None]
+        found |= (less > 0) & (less > noise.between(rows, columns))
     return found
 
 
-def _one_of_a_kind(values: Iterable[str], what: str, way_out: str) -> None:
-    found = sorted(set(values))
-    if len(found) > 1:
-        raise UserError(
-            f"the results hold several {what} ({', '.join(found)}), which do not compare; {way_out}"
-        )
+def _surely_beaten(judged: _Judged, noises: Sequence[Noise], rows: Places, rivals: Places) -> Bools:
+    """Which of ``rows`` one of ``rivals`` beats by value, and surely on one axis: (rows,)."""
+    as_good = np.ones((len(rivals), len(rows)), dtype=bool)
+    for costs in judged.costs.T:
+        as_good &= costs[rivals][:, None] <= costs[rows][None, :]
+    found: Bools = np.any(as_good & _surely_better(judged, noises, rivals, rows), axis=0)
+    return found
 
 
-def _without_latency(results: Results, accuracies: Iterable[AccuracyRecord]) -> dict[str, Point]:
-    """What is known of each bundle apart from its latency, by its sha256."""
-    points: dict[str, Point] = {}
-    for cost in results.cost:
-        points[cost.sha256] = Point(
-            bundle=cost.bundle,
-            sha256=cost.sha256,
-            precision=cost.precision,
-            params=cost.params,
-            macs=cost.macs,
-            size_bytes=cost.size_bytes,
-        )
-    for accuracy in accuracies:
-        known = points.get(accuracy.sha256, Point(accuracy.bundle, accuracy.sha256))
-        points[accuracy.sha256] = replace(
-            known, nme=accuracy.nme, split=accuracy.split, normaliser=accuracy.normaliser
-        )
-    return points
+def _doubted(judged: _Judged, noises: Sequence[Noise], rows: Places, others: Places) -> Bools:
+    """Which of ``rows`` one of ``others`` surely beats on an axis, while they surely beat it on none: (rows,)."""
+    worse = _surely_better(judged, noises, others, rows).T
+    found: Bools = np.any(worse & ~_surely_better(judged, noises, rows, others), axis=1)
+    return found
 
 
-def _with_latency(points: Mapping[str, Point], record: AnyLatency) -> Point:
-    return replace(
-        points.get(record.sha256, Point(record.bundle, record.sha256)),
-        precision=record.precision,
-        runtime=record.runtime,
-        batch=record.batch,
-        threads=record.threads,
-        target=record.target,
-        protocol=record.protocol,
-        p50_ms=record.p50_ms,
-        p90_ms=record.p90_ms,
-    )
+def _judged(points: Sequence[Point], names: Sequence[str]) -> _Judged:
+    axes = axes_named(names, points)
+    rows = [[axis.cost(point) for axis in axes] for point in points]
+    known = [place for place, row in enumerate(rows) if None not in row]
+    costs = np.array([rows[place] for place in known], dtype=np.float64).reshape(len(known), len(axes))
+    return _Judged(tuple(points[place] for place in known), costs)

@@ -3,88 +3,66 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
-from slimalign.benchmarks.frontier import Point, judged_nme
+import numpy as np
+
+from slimalign.benchmarks.axes import AXES
+from slimalign.benchmarks.frontier import knee
+from slimalign.benchmarks.limits import Bound, Limits
+from slimalign.benchmarks.noise import noise_to
+from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.intervals import ALPHA, sign_flip_p
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a point may cost at most; None is no limit.
-
-    ``max_latency_ms`` holds for the median of a call on a whole batch, ``max_nme`` is in percent, a MB is
-    10^6 bytes, ``max_gmacs`` counts 10^9 multiply-adds and ``max_params`` plain parameters.
-    """
-
-    max_latency_ms: float | None = None
-    max_nme: float | None = None
-    max_size_mb: float | None = None
-    max_gmacs: float | None = None
-    max_params: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, limit in self.given().items():
-            if not (math.isfinite(limit) and limit > 0):
-                raise UserError(f"{name} = {limit:g}, must be above 0; leave it out for no limit")
-
-    def given(self) -> dict[str, float]:
-        """The limits that are set, by name."""
-        return {name: limit for name in VALUES if (limit := getattr(self, name)) is not None}
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
-VALUES: Mapping[str, Callable[[Point], float | None]] = MappingProxyType(
-    {
-        "max_latency_ms": lambda point: point.p50_ms,
-        "max_nme": lambda point: point.nme,
-        "max_size_mb": lambda point: _scaled(point.size_bytes, 1e6),
-        "max_gmacs": lambda point: _scaled(point.macs, 1e9),
-        "max_params": lambda point: point.params,
-    }
-)
-"""The value of a point that each limit bounds, in the limit's unit."""
+LATENCY, NME = AXES["latency"], AXES["nme"]
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Limits to raise together, and to what, and the point that then fits."""
+    """Limits to move together, and to what, and the point that then fits."""
 
-    limits: Mapping[str, float]
+    limits: dict[str, float]
     point: Point
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"limits": dict(self.limits), "point": self.point.to_dict()}
+        return {"limits": self.limits, "point": self.point.to_dict()}
 
 
 @dataclass(frozen=True)
 class Choice:
     """The best point within the limits, and what stands in the way of a better one.
 
-    ``runner_up`` is the best point of another file. ``binding`` names the limits that keep every more
-    accurate point out (every point, where none fits). Each of ``relaxations`` alone would let one in, at
-    the least change of those limits.
+    ``runner_up`` is the best point of another file, and ``why`` says in one sentence why it lost. ``faster`` is the
+    fastest of the points that fit, are surely faster than the choice and not surely worse by their NME: for whoever
+    would rather have that. ``knee`` is that of latency against NME over all points that were asked for, whatever the
+    limits. ``binding`` names the limits that keep every more accurate point out (every point, where none fits). Each
+    of ``relaxations`` alone would let one in, at the least change of those limits in parts of them, the least first;
+    more limits than must move are moved only where that is less in all. ``left_out`` points lack the NME
+    or a figure that a limit bounds.
     """
 
     point: Point | None
     runner_up: Point | None
+    why: str | None
+    faster: Point | None
+    knee: Point | None
     binding: tuple[str, ...]
     relaxations: tuple[Relaxation, ...]
+    left_out: int
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"point", "runner_up", "binding", "relaxations"}`` for ``--json``."""
+        """Its entries by their names, for ``--json``; points as Point gives them."""
+        points = {"point": self.point, "runner_up": self.runner_up, "faster": self.faster, "knee": self.knee}
         return {
-            "point": None if self.point is None else self.point.to_dict(),
-            "runner_up": None if self.runner_up is None else self.runner_up.to_dict(),
+            **{name: None if point is None else point.to_dict() for name, point in points.items()},
+            "why": self.why,
             "binding": list(self.binding),
             "relaxations": [relaxation.to_dict() for relaxation in self.relaxations],
+            "left_out": self.left_out,
         }
 
 
@@ -92,78 +70,159 @@ def pick(
     points: Sequence[Point],
     limits: Limits,
     runtime: str | None = None,
+    precision: str | None = None,
 ) -> Choice:
-    """The point of least NME within ``limits``, or of one ``runtime``, among ``points`` of one batch size and thread
-    count, as ``join`` gives them.
+    """The point of least NME within ``limits``, or of one ``runtime`` or ``precision``, among ``points`` of one batch
+    size and thread count, as ``join`` gives them.
 
     Points that were not timed count too, where neither a runtime nor a limit on latency asks for timing. Equal NME,
     to NME_DIGITS, is decided by latency, then size, then name. Points that lack the NME or a value that a limit
     bounds are left aside. Raises UserError where no point is left to choose from.
+
+    An NME that is lower within the noise still wins. Were all that are not surely worse taken for equal, and the
+    fastest of them chosen, few faces would make the choice: over ten of them hardly any difference is sure, and the
+    fastest point would win whatever its NME; and one more point, better but noisy, could turn the choice to one that
+    is worse. The user has said by the limits how fast is fast enough. What the noise leaves open is told instead, by
+    ``why`` and ``faster``.
     """
+    asked = _asked(points, runtime, precision)
+    bounds = limits.bounds()
+    judged = _with_all_figures(asked, bounds)
+    fitting = sorted((p for p in judged if not _violated(p, bounds)), key=_merit)
+    best = fitting[0] if fitting else None
+    runner_up = next((p for p in fitting if best is not None and p.sha256 != best.sha256), None)
+    better = [p for p in judged if best is None or _merit(p)[0] < _merit(best)[0]]
+    kept_out = _kept_out(better, bounds)
+    return Choice(
+        point=best,
+        runner_up=runner_up,
+        why=None if best is None or runner_up is None else why_lost(runner_up, best),
+        faster=None if best is None else _faster(best, fitting),
+        knee=knee(asked),
+        binding=_binding(kept_out, bounds),
+        relaxations=_relaxations(kept_out, bounds),
+        left_out=len(asked) - len(judged),
+    )
+
+
+def _asked(points: Sequence[Point], runtime: str | None, precision: str | None) -> list[Point]:
     if not points:
         raise UserError(
             "the results hold no bundle; measure some with 'slimalign eval' and 'slimalign bench'"
         )
-    asked = [p for p in points if runtime in (None, p.runtime)]
-    if not asked:
-        held = ", ".join(sorted({p.runtime for p in points if p.runtime})) or "no latency at all"
-        raise UserError(
-            f"no point with runtime = {runtime}; the results hold {held}, measure more with 'slimalign bench'"
-        )
-    needed = {"max_nme", *limits.given()}
-    judged = [p for p in asked if all(VALUES[name](p) is not None for name in needed)]
+    asked = list(points)
+    for name, value in (("runtime", runtime), ("precision", precision)):
+        held = {getattr(point, name) for point in asked}
+        if value is not None and value not in held:
+            listed = ", ".join(sorted(held - {None})) or "no latency at all"
+            raise UserError(
+                f"no point with {name} = {value}; the results hold {listed}, measure more with 'slimalign bench'"
+            )
+        asked = [point for point in asked if value in (None, getattr(point, name))]
+    return asked
+
+
+def _with_all_figures(points: Sequence[Point], bounds: Sequence[Bound]) -> list[Point]:
+    needed = {NME.name: NME, **{bound.axis.name: bound.axis for bound in bounds}}
+    judged = [p for p in points if all(axis.value(p) is not None for axis in needed.values())]
     if not judged:
+        never = [axis.label for axis in needed.values() if all(axis.value(p) is None for p in points)]
+        missing = ", ".join(never or [axis.label for axis in needed.values()])
+        together = "" if len(never or needed) == 1 else "each of "
+        subsets = ", ".join(sorted({subset for point in points for subset in point.subset_nme}) or ["none"])
+        held = f" (its subsets: {subsets})" if any(bound.is_subset for bound in bounds) else ""
         raise UserError(
-            f"none of {len(asked)} points has each of {', '.join(_measured(name) for name in sorted(needed))};"
-            " measure NME with 'slimalign eval', latency with 'slimalign bench', both into one results file"
+            f"none of {len(points)} points has {together}{missing}; measure NME with 'slimalign eval', latency with"
+            f" 'slimalign bench', both into one results file{held}"
         )
-    fitting = sorted((p for p in judged if not _violated(p, limits)), key=_merit)
-    best = fitting[0] if fitting else None
-    others = (p for p in fitting if best is not None and p.sha256 != best.sha256)
-    better = [p for p in judged if best is None or _merit(p)[0] < _merit(best)[0]]
-    relaxations = _relaxations(better, limits)
-    named = {name for relaxation in relaxations for name in relaxation.limits}
-    binding = tuple(name for name in VALUES if name in named)
-    return Choice(best, next(others, None), binding, relaxations)
+    return judged
 
 
-def _value(point: Point, name: str) -> float:
-    """The value of a point that was judged, which therefore has one."""
-    value = VALUES[name](point)
-    if value is None:
-        raise ValueError(f"{point.bundle} has no value for {name}")
-    return value
-
-
-def _merit(point: Point) -> tuple[float, float, float, str]:
+def _merit(point: Point) -> tuple[float, float, float, str, str]:
+    nme = NME.cost(point)
     latency = math.inf if point.p50_ms is None else point.p50_ms
     size = math.inf if point.size_bytes is None else point.size_bytes
-    nme = judged_nme(point)
-    return (math.inf if nme is None else nme, latency, size, point.bundle)
+    return (math.inf if nme is None else nme, latency, size, point.bundle, point.sha256)
 
 
-def _violated(point: Point, limits: Limits) -> frozenset[str]:
-    return frozenset(name for name, limit in limits.given().items() if _value(point, name) > limit)
+def _faster(best: Point, fitting: Sequence[Point]) -> Point | None:
+    if best.p50_ms is None:
+        return None
+    timed = [p for p in fitting if p.p50_ms is not None and p.p50_ms < best.p50_ms]
+    sooner = best.p50_ms - np.array([p.p50_ms for p in timed]) > noise_to(LATENCY, timed, best)
+    worse = np.array([NME.cost(p) for p in timed]) - (NME.cost(best) or 0.0) > noise_to(NME, timed, best)
+    found = [timed[place] for place in np.flatnonzero(sooner & ~worse)]
+    return min(found, key=lambda point: (point.p50_ms, _merit(point)), default=None)
 
 
-def _relaxations(points: Sequence[Point], limits: Limits) -> tuple[Relaxation, ...]:
-    """The cheapest relaxation for each smallest set of limits that keeps one of ``points`` out."""
-    kept_out: dict[frozenset[str], list[Point]] = {}
+def why_lost(runner_up: Point, best: Point) -> str:
+    """Why ``best`` is preferred to ``runner_up``, its figures first and those of ``best`` second; both have an NME."""
+    parts = [f"NME {runner_up.nme:.2f} % against {best.nme:.2f} %: {_sureness(runner_up, best)}"]
+    if runner_up.p50_ms is not None and best.p50_ms is not None:
+        parts.append(f"{runner_up.p50_ms:.3g} ms against {best.p50_ms:.3g} ms")
+    if (
+        NME.cost(runner_up) == NME.cost(best)
+        and runner_up.size_bytes is not None
+        and best.size_bytes is not None
+    ):
+        parts.append(f"{runner_up.size_bytes:,} bytes against {best.size_bytes:,}")
+    return "; ".join(parts)
+
+
+def _sureness(runner_up: Point, best: Point) -> str:
+    if NME.cost(runner_up) == NME.cost(best):
+        return "the same"
+    if best.nmes and len(best.nmes) == len(runner_up.nmes) and best.faces == runner_up.faces:
+        p = sign_flip_p(np.array(runner_up.nmes) - np.array(best.nmes))
+        return f"{'worse' if p < ALPHA else 'no difference'} beyond the noise (p = {p:.2g})"
+    width = float(noise_to(NME, [runner_up], best)[0])
+    if width == 0:
+        return "how sure that is was not kept"
+    is_sure = abs((runner_up.nme or 0.0) - (best.nme or 0.0)) > width
+    return f"{'worse' if is_sure else 'no difference'} beyond the noise of {width:.2g}"
+
+
+def _violated(point: Point, bounds: Sequence[Bound]) -> frozenset[str]:
+    return frozenset(bound.name for bound in bounds if bound.excess(point) > 0)
+
+
+def _kept_out(points: Sequence[Point], bounds: Sequence[Bound]) -> dict[frozenset[str], list[Point]]:
+    """``points`` by the limits that keep them out."""
+    found: dict[frozenset[str], list[Point]] = {}
     for point in points:
-        kept_out.setdefault(_violated(point, limits), []).append(point)
-    smallest = [names for names in kept_out if not any(other < names for other in kept_out)]
-    given = limits.given()
+        found.setdefault(_violated(point, bounds), []).append(point)
+    return found
+
+
+def _binding(sets: Iterable[frozenset[str]], bounds: Sequence[Bound]) -> tuple[str, ...]:
+    """The limits in the smallest ``sets``, those that hold no other."""
+    held = list(sets)
+    named = {name for names in held if not any(other < names for other in held) for name in names}
+    return tuple(bound.name for bound in bounds if bound.name in named)
+
+
+def _relaxations(
+    kept_out: Mapping[frozenset[str], Sequence[Point]], bounds: Sequence[Bound]
+) -> tuple[Relaxation, ...]:
+    """The cheapest relaxation for each set of limits, but where fewer of them need not move more; cheapest first."""
 
     def excess(point: Point) -> float:
-        return sum(_value(point, name) / given[name] - 1.0 for name in _violated(point, limits))
+        return sum(bound.excess(point) for bound in bounds)
 
-    cheapest = [min(kept_out[names], key=lambda point: (excess(point), _merit(point))) for names in smallest]
-    cheapest.sort(key=excess)
+    cheapest = {
+        names: min(points, key=lambda point: (excess(point), _merit(point)))
+        for names, points in kept_out.items()
+    }
+    moved = {names: excess(point) for names, point in cheapest.items()}
+    told = [
+        names for names in moved if not any(other < names and moved[other] <= moved[names] for other in moved)
+    ]
     return tuple(
-        Relaxation({name: _value(point, name) for name in VALUES if name in _violated(point, limits)}, point)
-        for point in cheapest
+        Relaxation(_limits_for(cheapest[names], bounds), cheapest[names])
+        for names in sorted(told, key=lambda names: moved[names])
     )
 
 
-def _measured(limit: str) -> str:
-    return {"max_nme": "NME", "max_latency_ms": "latency"}.get(limit, limit.removeprefix("max_"))
+def _limits_for(point: Point, bounds: Sequence[Bound]) -> dict[str, float]:
+    values = ((bound, bound.value(point)) for bound in bounds if bound.excess(point) > 0)
+    return {bound.name: value for bound, value in values if value is not None}

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import rich.box
 from rich.table import Table
 
-from slimalign.benchmarks.frontier import Point
+from slimalign.benchmarks.points import Point
 
 UNKNOWN = "?"
 

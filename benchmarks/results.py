@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.benchmarks.json_lines import append_lines, is_json, read_whole
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
@@ -55,7 +54,9 @@ class AccuracyRecord:
     nme_interval: Interval | None = None
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in (self.nme, self.failure_rate, self.auc, *self.nmes)):
+        # A sum is finite only where each of its parts is.
+        parts = (self.nme, self.failure_rate, self.auc, *(self.nme_interval or ()), *self.nmes)
+        if not math.isfinite(sum(parts) + sum(map(sum, self.subset_nmes.values()))):
             raise UserError(
                 f"bundle '{self.bundle}': its accuracy on {self.split} is NaN or infinite; measure again"
             )
@@ -97,7 +98,7 @@ class AccuracyRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AccuracyRecord:
         """The record that ``to_dict`` wrote."""
-        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values["nmes"] = tuple(values.get("nmes", ()))
         values["subset_nmes"] = {name: tuple(nmes) for name, nmes in values.get("subset_nmes", {}).items()}
         if values.get("nme_interval") is not None:
@@ -150,7 +151,7 @@ class CostRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CostRecord:
         """The record that ``to_dict`` wrote."""
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 AnyLatency = Record | ToldLatency
@@ -198,9 +199,9 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
     if not path.is_file():
         return
     with held(path) as file:  # nobody appends between reading and replacing
-        text = _read_whole(file).decode(errors="replace")
+        text = read_whole(file).decode(errors="replace")
         last = text.rfind("\n") + 1
-        whole = text if _is_json(text[last:].encode()) else text[:last]
+        whole = text if is_json(text[last:].encode()) else text[:last]
         kept = [line for line, record in _lines(whole, path) if not stale(record)]
         write_text(path, "".join(line + "\n" for line in kept))
 
@@ -219,38 +220,9 @@ def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with held(path) as file:
-            _append_lines(file, "".join(line + "\n" for line in lines).encode())
+            append_lines(file, "".join(line + "\n" for line in lines).encode())
     except OSError as error:
         raise UserError(f"{path}: {cannot_be_written(error)}; nothing was added") from None
-
-
-def _append_lines(file: io.FileIO, text: bytes) -> None:
-    there = _read_whole(file)
-    start = there.rfind(b"\n") + 1
-    if _is_json(there[start:]):
-        start, text = len(there), b"\n" + text
-    file.truncate(start)
-    try:
-        while text:  # a raw write may be a short one
-            text = text[file.write(text) :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(start)
-        raise
-
-
-def _read_whole(file: io.FileIO) -> bytes:
-    file.seek(0)
-    return file.read()
-
-
-def _is_json(line: bytes) -> bool:
-    """Whether ``line`` is whole: an object that is cut anywhere is not JSON."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def read(path: str | Path) -> Results:
@@ -289,7 +261,7 @@ def _cut(place: str) -> str:
 
 def _record(line: str, place: str) -> AnyRecord:
     try:
-        data = json.loads(line, parse_constant=_refuse)
+        data = _DECODER.decode(line)
         kind = str(data.get("kind")) if isinstance(data, dict) else "none"
         if kind not in KINDS:
             raise UserError(f"kind = '{kind}', must be one of {', '.join(KINDS)}; was it edited by hand?")
@@ -304,3 +276,7 @@ def _record(line: str, place: str) -> AnyRecord:
 
 def _refuse(constant: str) -> NoReturn:
     raise UserError(f"it holds {constant}; a figure that is not finite was not measured")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+"""Made once: ``json.loads`` would make one for every line."""

@@ -1,8 +1,9 @@
-"""How sure a figure is: 95 % intervals by the bootstrap, always with the same seed."""
+"""How sure a figure is: 95 % intervals and tests, by the bootstrap or by flipped signs, always with the same seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,15 @@ Interval = tuple[float, float]
 """From, to."""
 
 CONFIDENCE = 95.0
+NORMAL_95 = 1.959964
+"""A normal distribution lies within so many deviations of its mean with 95 %."""
+ALPHA = 0.05
+"""Below this p a difference counts as no noise."""
 RESAMPLES = 500
+SIGN_FLIPS = 1999
 SEED = 0
+AT_ONCE = 2**20
+"""Numbers drawn at once, so that long measurements do not fill the memory."""
 
 
 def percentile_intervals(
@@ -21,29 +29,98 @@ def percentile_intervals(
 ) -> tuple[Interval, ...]:
     """The interval of each of the ``percents`` percentiles of ``samples`` (N,), which ``visits`` follow one another.
 
-    Calls of one visit are alike, those of another time may not be: whole visits are drawn first, then calls within
-    each that was drawn. ``visits`` are their lengths, and add up to N.
+    ``visits`` are their lengths, and add up to N.
+    """
+    found = resampled_percentiles(samples, visits, percents)
+    return tuple(middle(column) for column in found.T)
+
+
+def resampled_percentiles(
+    samples: Floats, visits: Sequence[int], percents: Sequence[float], seed: int = SEED
+) -> Floats:
+    """The ``percents`` percentiles of ``samples`` (N,) as they might have come out too, (RESAMPLES, percents).
+
+    Calls of one visit are alike, those of another time may not be: whole visits are drawn first, a longer one more
+    often, then calls within each. Of V visits V - 1 are drawn, without which few visits would seem surer than they
+    are: so the variance between visits is unbiased (Rao and Wu 1988).
     """
     if sum(visits) != len(samples) or min(visits) < 1:
         raise ValueError(f"visits of {list(visits)} calls are not {len(samples)} samples")
-    rng = np.random.default_rng(SEED)
-    starts = np.cumsum([0, *visits[:-1]])
+    rng = np.random.default_rng(seed)
     lengths = np.asarray(visits)
-    found = np.empty((RESAMPLES, len(percents)))
-    for resample in range(RESAMPLES):
-        drawn = rng.integers(len(lengths), size=len(lengths))
-        places = [starts[visit] + rng.integers(lengths[visit], size=lengths[visit]) for visit in drawn]
-        found[resample] = np.percentile(samples[np.concatenate(places)], percents)
-    return tuple(_interval(column) for column in found.T)
+    starts = np.cumsum(lengths) - lengths
+    drawn_visits = max(1, len(lengths) - 1)
+    calls = math.ceil(len(samples) / len(lengths))
+    parts = []
+    for count in _portions(drawn_visits * calls):
+        drawn = rng.choice(len(lengths), size=(count, drawn_visits, 1), p=lengths / len(samples))
+        # The random number is below 1, yet its product with a length may round up to it.
+        within = np.minimum(rng.random((count, drawn_visits, calls)) * lengths[drawn], lengths[drawn] - 1)
+        places = (starts[drawn] + within.astype(np.int64)).reshape(count, -1)
+        parts.append(np.percentile(samples[places], percents, axis=1).T)
+    return np.concatenate(parts)
+
+
+def ratio_test(before: Floats, after: Floats) -> tuple[Interval, float]:
+    """The interval of after / before, and how likely a ratio so far from 1 is by noise alone (p).
+
+    Both are one column of ``resampled_percentiles``, drawn by different seeds; raises ValueError for values of 0.
+    """
+    if min(before.min(), after.min()) <= 0:
+        raise ValueError("ratios of values that are 0 or negative")
+    logs = np.log(after) - np.log(before)
+    centre = float(np.median(logs))
+    low, high = middle(logs)
+    return (math.exp(low), math.exp(high)), _share(np.abs(logs - centre) >= abs(centre))
 
 
 def mean_interval(values: Floats) -> Interval:
     """The interval of the mean of ``values`` (N,), N >= 1, each of a face of its own."""
     rng = np.random.default_rng(SEED)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
-    return _interval(np.array(means))
+    parts = [
+        values[rng.integers(len(values), size=(count, len(values)))].mean(axis=1)
+        for count in _portions(len(values))
+    ]
+    return middle(np.concatenate(parts))
 
 
-def _interval(resampled: Floats) -> Interval:
+def sign_flip_p(differences: Floats) -> float:
+    """How likely a mean as far from 0 as that of ``differences`` (N,) is where they are as often above as below it.
+
+    The signs are flipped at random SIGN_FLIPS times.
+    """
+    rng = np.random.default_rng(SEED)
+    total = abs(float(differences.sum()))
+    # Sums of the same numbers in another order differ in their last digits.
+    least = total - 1e-9 * float(np.abs(differences).sum())
+    reached = [
+        np.abs((2.0 * rng.integers(2, size=(count, len(differences))) - 1.0) @ differences) >= least
+        for count in _portions(len(differences), SIGN_FLIPS)
+    ]
+    return _share(np.concatenate(reached))
+
+
+def rate_interval(rate: float, count: int) -> Interval:
+    """The interval of a ``rate`` from 0 to 1 that was found over ``count`` >= 1 (Wilson's score interval)."""
+    weight = NORMAL_95**2 / count
+    centre = (rate + weight / 2) / (1 + weight)
+    reach = NORMAL_95 * math.sqrt(rate * (1 - rate) / count + weight / (4 * count)) / (1 + weight)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def middle(resampled: Floats) -> Interval:
+    """What CONFIDENCE percent of ``resampled`` (N,) lie between."""
     low, high = np.percentile(resampled, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def _portions(width: int, rows: int = RESAMPLES) -> Iterator[int]:
+    """How many of ``rows`` of ``width`` numbers to draw at once, until all of them are drawn."""
+    most = max(1, AT_ONCE // width)
+    for start in range(0, rows, most):
+        yield min(most, rows - start)
+
+
+def _share(reached: NDArray[np.bool_]) -> float:
+    """The share of draws that reach what was found, which itself counts as one."""
+    return float((1 + reached.sum()) / (1 + len(reached)))

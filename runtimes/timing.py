@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,20 @@ class Timing:
     def __post_init__(self) -> None:
         if not self.samples_ms:
             raise UserError("a timing without samples; measure at least one call")
-        if not all(math.isfinite(sample) and sample >= 0 for sample in self.samples_ms):
+        # A sum is finite only where each of its parts is; of NaN alone min may not tell.
+        if min(self.samples_ms) < 0 or not math.isfinite(sum(self.samples_ms)):
             raise UserError("a timing holds samples that are NaN, infinite or negative; measure it again")
 
     def percentile_ms(self, percent: float) -> float:
         """The duration that ``percent`` of the samples do not exceed, linear between neighbours."""
-        return float(np.percentile(self.samples_ms, percent))
+        rank = percent / 100 * (len(self._ordered) - 1)
+        below = int(rank)
+        above = min(below + 1, len(self._ordered) - 1)
+        return self._ordered[below] + (rank - below) * (self._ordered[above] - self._ordered[below])
+
+    @cached_property
+    def _ordered(self) -> list[float]:
+        return sorted(self.samples_ms)
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,18 @@ class Record:
 
     def __post_init__(self) -> None:
         Timing((self.init_ms, self.first_ms))
-        Timing(self.samples_ms)
+        # Made once: it is asked for each percentile, and files hold thousands of records.
+        _ = self.timing
+        if self.visits and (sum(self.visits) != len(self.samples_ms) or min(self.visits) < 1):
+            raise UserError(
+                f"visits of {sum(self.visits)} calls in all, but {len(self.samples_ms)} samples; measure again"
+            )
+        _check_finite("an interval", *(end for interval in self.intervals.values() for end in interval))
+
+    @cached_property
+    def timing(self) -> Timing:
+        """The samples and their percentiles."""
+        return Timing(self.samples_ms)
 
     def with_intervals(self) -> Record:
         """The same, with the intervals of its percentiles, which takes long for many samples."""
@@ -183,12 +203,12 @@ class Record:
     @property
     def p50_ms(self) -> float:
         """The median of a call."""
-        return Timing(self.samples_ms).percentile_ms(50)
+        return self.timing.percentile_ms(50)
 
     @property
     def p90_ms(self) -> float:
         """What nine in ten calls do not exceed."""
-        return Timing(self.samples_ms).percentile_ms(90)
+        return self.timing.percentile_ms(90)
 
     @property
     def setting(self) -> tuple[str | int, ...]:
@@ -197,11 +217,10 @@ class Record:
 
     def summary(self) -> dict[str, Any]:
         """Figures without the raw samples, for ``--json``; ``p99_ms`` only from 1000 samples on."""
-        timing = Timing(self.samples_ms)
         plain = {name: value for name, value in asdict(self).items() if name != "samples_ms"}
         return {
             **plain,
-            **{f"p{percent}_ms": timing.percentile_ms(percent) for percent in self.percents},
+            **{f"p{percent}_ms": self.timing.percentile_ms(percent) for percent in self.percents},
             "samples": len(self.samples_ms),
         }
 
@@ -212,7 +231,7 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
-        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
+        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         values |= {name: tuple(values[name]) for name in ("samples_ms", "visits") if name in values}
         intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
         memory, energy = values.get("memory"), values.get("energy")

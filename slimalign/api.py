@@ -29,7 +29,9 @@ from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 
 if TYPE_CHECKING:
-    from slimalign.benchmarks.frontier import Point
+    from slimalign.benchmarks.compare import Comparison
+    from slimalign.benchmarks.pick import Choice
+    from slimalign.benchmarks.points import Point
     from slimalign.benchmarks.told_latency import ToldLatency
     from slimalign.compress.data.evaluation import Evaluation
     from slimalign.compress.recipe import Recipe
@@ -46,12 +48,15 @@ if TYPE_CHECKING:
 __all__ = [
     "UserError",
     "bench",
+    "compare",
     "doctor",
     "evaluate",
     "export",
     "follow",
     "lint",
     "parity",
+    "pick",
+    "points",
     "predict",
     "profile",
     "read_bundle",
@@ -292,6 +297,92 @@ def bench(
         scheme = opened[0].manifest.landmark_scheme
         samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
     return measure(opened, batches, threads, bar, samples, reference, _path(results), place)
+
+
+def points(
+    results: str | Path,
+    *,
+    split: str | None = "val",
+    normaliser: str = "inter-ocular",
+    protocol: str | None = None,
+    target: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> list[Point]:
+    """What a results file holds, a point for each bundle, runtime, batch size and thread count.
+
+    ``split`` None takes the only one that there is, ``batch`` and ``threads`` None take every setting.
+    """
+    from slimalign.measuring import points as joined
+
+    return joined(Path(results), split, normaliser, protocol, target, batch, threads)
+
+
+def pick(
+    results: str | Path,
+    *,
+    max_latency_ms: float | None = None,
+    max_p90_ms: float | None = None,
+    max_nme: float | None = None,
+    max_nme_subset: Mapping[str, float] | None = None,
+    max_failure_rate: float | None = None,
+    max_size_mb: float | None = None,
+    max_gmacs: float | None = None,
+    max_params: float | None = None,
+    max_memory_mb: float | None = None,
+    max_energy_mj: float | None = None,
+    min_throughput: float | None = None,
+    batch: int = 1,
+    threads: int = 1,
+    runtime: str | None = None,
+    precision: str | None = None,
+    split: str | None = "val",
+    normaliser: str = "inter-ocular",
+    protocol: str | None = None,
+    target: str | None = None,
+) -> Choice:
+    """The most accurate point within limits, or what would have to give: ``point`` is None where none fits.
+
+    The limits are those of the command line, in its units; ``max_nme_subset`` is a limit by the subset's name.
+    """
+    from slimalign.benchmarks.limits import Limits
+    from slimalign.choosing import pick as choose
+
+    limits = Limits(
+        max_latency_ms=max_latency_ms,
+        max_p90_ms=max_p90_ms,
+        max_nme=max_nme,
+        max_failure_rate=max_failure_rate,
+        max_size_mb=max_size_mb,
+        max_gmacs=max_gmacs,
+        max_params=max_params,
+        max_memory_mb=max_memory_mb,
+        max_energy_mj=max_energy_mj,
+        min_throughput=min_throughput,
+        max_nme_subset=max_nme_subset or {},
+    )
+    choice, _ = choose(
+        Path(results), limits, runtime, precision, split, normaliser, protocol, target, batch, threads
+    )
+    return choice
+
+
+def compare(
+    before: str | Path,
+    after: str | Path,
+    *,
+    max_worse: float = 5.0,
+    split: str = "val",
+    normaliser: str = "inter-ocular",
+    force: bool = False,
+) -> Comparison:
+    """What changed from one results file to another, figure by figure; ``worse`` holds what surely got worse.
+
+    ``max_worse`` is by how many percent a figure may be worse; ``force`` compares across protocols and processors too.
+    """
+    from slimalign.choosing import compare as compare_files
+
+    return compare_files(Path(before), Path(after), split, normaliser, max_worse, force)
 
 
 def report(

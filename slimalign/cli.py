@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from slimalign.commands.checking import doctor, lint, targets
-from slimalign.commands.choosing import pick, report
+from slimalign.commands.choosing import compare, pick, report
 from slimalign.commands.making import demo, export, run, slim
 from slimalign.commands.measuring import bench, evaluate, parity, profile
 from slimalign.commands.predicting import predict
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "parity": parity,
     "bench": bench,
     "pick": pick,
+    "compare": compare,
     "report": report,
     "predict": predict,
     "profile": profile,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate_normalisers
-from slimalign.benchmarks.frontier import Point, join
 from slimalign.benchmarks.latency import crops_of
 from slimalign.benchmarks.phone import Phone
+from slimalign.benchmarks.points import Point, join
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.drawn import drawn_samples
@@ -261,7 +261,7 @@ def held_records(
 ) -> Results:
     """What a results file holds, of its latencies those by ``protocol`` on ``target``; raises as ``points``."""
     found = read(results)
-    _check_held(results, found, split, normaliser)
+    check_held(results, found, split, normaliser)
     target = None if target is None else _measured_as(target)
     for option, asked, held in (
         ("protocol", protocol, {record.protocol for record in found.latencies}),
@@ -288,7 +288,8 @@ def _measured_as(target: str) -> str:
     return target
 
 
-def _check_held(path: Path, results: Results, split: str | None, normaliser: str) -> None:
+def check_held(path: Path, results: Results, split: str | None, normaliser: str) -> None:
+    """Raise UserError where ``results`` from ``path`` hold accuracy, but none on ``split`` by ``normaliser``."""
     if normaliser not in NORMALISERS:
         raise UserError(f"normaliser '{normaliser}' is unknown; choose one of {', '.join(NORMALISERS)}")
     held = {(record.split, record.normaliser) for record in results.accuracy}

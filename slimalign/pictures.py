@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slimalign.benchmarks.frontier import join
 from slimalign.benchmarks.opening import open_bundle
+from slimalign.benchmarks.points import join
 from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.results import read
 from slimalign.chain import Chain, searched

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimalign.benchmarks.frontier import Point, join
+from slimalign.benchmarks.points import Point, join
 from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.report_page.page import Subject, page_of
 from slimalign.benchmarks.report_page.saved import save_figures

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.timing import Record
@@ -52,3 +55,18 @@ def told(sha256: str, p50_ms: float | None, target: str = "adb:X") -> ToldLatenc
     }
     figures = {"init_ms": 1.0, "first_ms": 1.0, "count": 50, "mean_ms": 2.0, "min_ms": 1.0, "max_ms": 3.0}
     return ToldLatency.from_dict({**plain, **figures, "p50_ms": p50_ms})
+
+
+def point(name: str, ms: float | None, nme: float | None, **changes: object) -> Point:
+    made = Point(
+        name, name, "fp32", "litert", 1, 1, "local",
+        protocol="kernel-1-draft", p50_ms=ms, p90_ms=ms, nme=nme,
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+POINTS = [
+    point("big", 10, 3.0, size_bytes=8_000_000),
+    point("middle", 5, 3.5, size_bytes=4_000_000),
+    point("small", 2, 4.5, size_bytes=1_000_000),
+]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from records import accuracy, latency, told
 
-from slimalign.benchmarks.frontier import join
+from slimalign.benchmarks.points import join
 from slimalign.benchmarks.results import Results
 from slimalign.runtimes.errors import UserError
 

@@ -1,7 +1,6 @@
-"""The results file, the frontier, the picker and the report, on records written by hand."""
+"""The results file, the points, the frontier and the report, on records written by hand."""
 
 import io
-import json
 import subprocess
 import sys
 import threading
@@ -13,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from records import accuracy, cost, latency
+from records import POINTS, accuracy, cost, latency, point
 from rich.console import Console
 from rich.table import Table
 
-from slimalign.benchmarks.frontier import Point, frontier, join, pareto_mask
-from slimalign.benchmarks.pick import VALUES, Limits, pick
+from slimalign.benchmarks.frontier import frontier, pareto_mask
+from slimalign.benchmarks.points import join
 from slimalign.benchmarks.report import short_count, table
 from slimalign.benchmarks.results import Results, append, forget, read
 from slimalign.runtimes.errors import UserError
@@ -152,14 +151,9 @@ def test_the_frontier_is_what_nobody_beats(values: np.ndarray) -> None:
     assert pareto_mask(values).tolist() == expected
 
 
-def point(name: str, ms: float | None, nme: float | None, **changes: object) -> Point:
-    made = Point(name, name, "fp32", "litert", 1, 1, "local", "kernel-1-draft", ms, ms, nme)
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
 def test_a_frontier_is_sorted_and_leaves_out_what_is_unknown() -> None:
     points = [point("slow", 9, 3), point("fast", 1, 5), point("beaten", 9, 4), point("untested", 1, None)]
-    found = frontier(points, ("latency", "nme"))
+    found = frontier(points, ("latency", "nme")).points
     assert [p.bundle for p in found] == ["fast", "slow"]
     with pytest.raises(UserError, match="axes speed: choose from latency"):
         frontier(points, ("speed",))
@@ -169,7 +163,7 @@ def test_more_throughput_is_better() -> None:
     # 1 face in 2 ms is 500 a second, 8 faces in 8 ms are 1000 a second.
     points = [point("one", 2, 3), point("eight", 8, 3, batch=8)]
     assert [p.throughput for p in points] == [500.0, 1000.0]
-    assert [p.bundle for p in frontier(points, ("throughput", "nme"))] == ["eight"]
+    assert [p.bundle for p in frontier(points, ("throughput", "nme")).points] == ["eight"]
 
 
 def test_records_are_joined_by_the_file_they_measure() -> None:
@@ -234,110 +228,6 @@ def test_latency_is_joined_at_one_batch_size_and_thread_count() -> None:
     assert [(p.sha256, p.p50_ms) for p in untimed] == [("a", None), ("b", None), ("c", None)]
 
 
-POINTS = [
-    point("big", 10, 3.0, size_bytes=8_000_000),
-    point("middle", 5, 3.5, size_bytes=4_000_000),
-    point("small", 2, 4.5, size_bytes=1_000_000),
-]
-
-
-def test_the_most_accurate_within_the_limits_is_picked() -> None:
-    choice = pick(POINTS, Limits(max_latency_ms=6))
-    assert choice.point == POINTS[1]
-    assert choice.runner_up == POINTS[2]
-    assert choice.binding == ("max_latency_ms",)
-    (relaxation,) = choice.relaxations
-    assert dict(relaxation.limits) == {"max_latency_ms": 10.0}
-    assert relaxation.point == POINTS[0]
-
-
-def test_without_limits_the_best_is_picked_and_nothing_binds() -> None:
-    choice = pick(POINTS, Limits())
-    assert (choice.point, choice.runner_up) == (POINTS[0], POINTS[1])
-    assert (choice.binding, choice.relaxations) == ((), ())
-
-
-def test_when_none_fits_the_cheapest_way_out_is_given() -> None:
-    # 4 ms keeps big and middle out, 4 % keeps small out: either limit alone lets one in.
-    choice = pick(POINTS, Limits(max_latency_ms=4, max_nme=4))
-    assert choice.point is None
-    assert choice.runner_up is None
-    assert choice.binding == ("max_latency_ms", "max_nme")
-    assert [dict(r.limits) for r in choice.relaxations] == [{"max_nme": 4.5}, {"max_latency_ms": 5}]
-    assert json.loads(json.dumps(choice.to_dict()))["relaxations"][0]["point"]["bundle"] == "small"
-
-
-def test_limits_that_must_be_raised_together() -> None:
-    choice = pick(POINTS[:1], Limits(max_latency_ms=5, max_size_mb=4, max_nme=9))
-    assert choice.binding == ("max_latency_ms", "max_size_mb")
-    assert [dict(r.limits) for r in choice.relaxations] == [{"max_latency_ms": 10, "max_size_mb": 8.0}]
-
-
-def test_the_runner_up_is_another_file() -> None:
-    twice = [POINTS[0], replace(POINTS[0], runtime="onnxruntime", p50_ms=6.0), POINTS[1]]
-    choice = pick(twice, Limits())
-    assert choice.point == twice[1]
-    assert choice.runner_up == POINTS[1]
-    assert pick(twice, Limits(), runtime="litert").point == POINTS[0]
-
-
-def test_one_that_was_timed_at_another_batch_size_is_still_chosen_by_its_accuracy() -> None:
-    held = Results(
-        latency=(latency("a"), latency("b", batch=8)),
-        accuracy=(accuracy("a", 5.0), accuracy("b", 3.0)),
-        cost=(cost("a"), cost("b")),
-    )
-    found = join(held, batch=1, threads=1)
-    assert [
-        point.bundle for point in (pick(found, Limits()).point, pick(found, Limits(max_latency_ms=9)).point)
-    ] == [
-        latency("b").bundle,
-        latency("a").bundle,
-    ]
-
-
-def test_what_cannot_be_picked_from_is_said() -> None:
-    with pytest.raises(UserError, match="no point with runtime = onnx; the results hold litert, measure"):
-        pick(POINTS, Limits(), runtime="onnx")
-    with pytest.raises(UserError, match="the results hold no bundle"):
-        pick([], Limits())
-    with pytest.raises(
-        UserError, match="none of 3 points has each of gmacs, NME; measure NME with 'slimalign eval'"
-    ):
-        pick(POINTS, Limits(max_gmacs=1))
-    with pytest.raises(UserError, match="max_nme = 0, must be above 0"):
-        Limits(max_nme=0)
-
-
-NUMBERS = st.integers(1, 5).map(float)
-
-
-@given(
-    st.lists(st.tuples(NUMBERS, NUMBERS, st.integers(1, 5)), min_size=1, max_size=8),
-    st.builds(Limits, *(st.none() | NUMBERS for _ in range(3))),
-)
-def test_a_choice_keeps_the_limits_and_its_relaxations_hold(
-    rows: list[tuple[float, float, int]], limits: Limits
-) -> None:
-    points = [point(str(i), ms, nme, size_bytes=mb * 10**6) for i, (ms, nme, mb) in enumerate(rows)]
-    fitting = [
-        nme
-        for ms, nme, mb in rows
-        if ms <= (limits.max_latency_ms or 9)
-        and nme <= (limits.max_nme or 9)
-        and mb <= (limits.max_size_mb or 9)
-    ]
-    choice = pick(points, limits)
-    assert (choice.point is None) == (not fitting)
-    if choice.point is not None:
-        assert choice.point.nme == min(fitting)
-    for relaxation in choice.relaxations:
-        raised = pick(points, replace(limits, **relaxation.limits))
-        assert raised.point is not None
-        assert choice.point is None or (raised.point.nme or 9) < (choice.point.nme or 0)
-        assert all(VALUES[name](relaxation.point) == value for name, value in relaxation.limits.items())
-
-
 def test_a_table_lists_the_best_first_and_unknown_as_such() -> None:
     text = io.StringIO()
     Console(file=text, width=200).print(table([POINTS[2], point("untested", 1, None), POINTS[0]]))
@@ -379,13 +269,3 @@ def test_a_narrow_terminal_folds_names_and_keeps_numbers_whole(width: int) -> No
 )  # fmt: skip
 def test_counts_are_written_in_three_digits(value: float, text: str) -> None:
     assert short_count(value) == text
-
-
-def test_what_rounding_alone_tells_apart_is_judged_by_its_latency() -> None:
-    """Runtimes differ in the seventh digit of an NME; the slower is no better choice for that."""
-    fast, slow = point("fast", 1, 9.9317041), point("slow", 5, 9.9317039)
-    other = point("other", 0.5, 9.94)
-    choice = pick([slow, fast, other], Limits(max_latency_ms=9))
-    assert (choice.point, choice.runner_up) == (fast, slow)
-    assert choice.relaxations == ()
-    assert frontier([slow, fast, other], ("latency", "nme")) == [other, fast]

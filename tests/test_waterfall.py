@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from slimalign.benchmarks.frontier import join
+from slimalign.benchmarks.points import join
 from slimalign.benchmarks.results import append, read
 from slimalign.chain import Chain, Distilled
 from slimalign.compress.distil import Switches

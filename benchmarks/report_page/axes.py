@@ -1,55 +1,29 @@
-"""What the frontier is drawn over: costs across, errors up."""
+"""Which axes the page draws, and what is written along them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from slimalign.benchmarks.frontier import Point, frontier
-from slimalign.runtimes.intervals import Interval
+from slimalign.benchmarks.axes import SUBSET, Axis, axes_of
+from slimalign.benchmarks.points import Point
 
-
-def _exact(point: Point) -> Interval | None:
-    return None
+ERRORS = ("nme", "failure-rate", SUBSET)
+"""How the names of axes begin that say how wrong a bundle is; the others say what it costs."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One figure of a point as people read it; ``value`` is None where it was not measured."""
-
-    name: str
-    label: str
-    unit: str
-    value: Callable[[Point], float | None]
-    interval: Callable[[Point], Interval | None] = _exact
-    more_is_better: bool = False
-
-
-AXES = (
-    Axis("latency", "latency, median of a call", "ms", lambda p: p.p50_ms),
-    Axis("throughput", "faces a second", "1/s", lambda p: p.throughput, more_is_better=True),
-    Axis("nme", "NME", "%", lambda p: p.nme),
-    Axis("size", "file size", "bytes", lambda p: p.size_bytes),
-    Axis("params", "parameters", "", lambda p: p.params),
-    Axis("macs", "multiply-adds", "", lambda p: p.macs),
-)
-
-
-def axes_of(points: Sequence[Point]) -> list[Axis]:
-    """The axes on which at least one of ``points`` has a value."""
-    return [axis for axis in AXES if any(axis.value(point) is not None for point in points)]
+def drawn_axes(points: Sequence[Point]) -> tuple[list[Axis], list[Axis]]:
+    """The costs and the errors that at least one of ``points`` has, the NME first of the errors."""
+    known = [
+        axis for axis in axes_of(points).values() if any(axis.value(point) is not None for point in points)
+    ]
+    return [axis for axis in known if not is_error(axis)], [axis for axis in known if is_error(axis)]
 
 
 def is_error(axis: Axis) -> bool:
     """Whether it says how wrong a bundle is, and not what it costs."""
-    return axis.name.startswith(("nme", "failure"))
+    return axis.name.startswith(ERRORS)
 
 
 def title(axis: Axis) -> str:
     """What is written along it."""
     return f"{axis.label} ({axis.unit})" if axis.unit else axis.label
-
-
-def marked_frontier(points: Sequence[Point], axes: Sequence[Axis]) -> tuple[list[Point], list[Point]]:
-    """The points that no other beats over ``axes``, and those of them that noise alone may have put there."""
-    return frontier(points, [axis.name for axis in axes]), []

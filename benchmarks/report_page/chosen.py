@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from slimalign.benchmarks.frontier import Point
+from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, Results
 from slimalign.runtimes.timing import Record
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimalign.benchmarks.frontier import Point
-from slimalign.benchmarks.report_page.axes import Axis, axes_of, is_error, marked_frontier, title
+from slimalign.benchmarks.axes import Axis
+from slimalign.benchmarks.frontier import frontier, unbeaten_points
+from slimalign.benchmarks.points import Point
+from slimalign.benchmarks.report_page.axes import drawn_axes, title
 from slimalign.benchmarks.report_page.drawing import save_chart
 from slimalign.benchmarks.report_page.figure import INK, SHAPES, SOFT, Spec, runtime_scale, spec_of
 from slimalign.benchmarks.report_page.packing import Row
@@ -26,8 +28,8 @@ MOST_NAMES = 14
 
 @dataclass(frozen=True)
 class Curve:
-    """The frontier over two axes: places of its points in the order of a line, those that are uncertain, and those
-    whose names find room.
+    """The frontier over two axes, as places of points: the corners of its line, which no point beats by value; those
+    that noise alone may have put on it, or behind; and those whose names find room.
     """
 
     line: tuple[int, ...]
@@ -38,11 +40,8 @@ class Curve:
 def curve(points: Sequence[Point], x: Axis, y: Axis) -> Curve:
     """The frontier of ``points``; places are those in ``points``."""
     place = {id(point): number for number, point in enumerate(points)}
-    found, uncertain = marked_frontier(points, (x, y))
-    doubted = {id(point) for point in uncertain}
-    across = {id(point): x.value(point) or 0.0 for point in found}
-    # What is uncertain lies behind the line that the others make.
-    line = sorted((p for p in found if id(p) not in doubted), key=lambda p: across[id(p)])
+    uncertain = frontier(points, (x.name, y.name)).uncertain
+    line = sorted(unbeaten_points(points, (x.name, y.name)), key=lambda point: x.value(point) or 0.0)
     named = _named(points, [*line, *uncertain], x, y)
     return Curve(
         tuple(place[id(p)] for p in line),
@@ -216,14 +215,13 @@ def save_frontier(points: Sequence[Point], path: str | Path, x: str = "latency",
     Latencies are all drawn on one axis: give points of one setting. Points that lack either value are left out.
     Raises UserError where nothing can be drawn, for an axis that is none, or where ``path`` cannot be written.
     """
-    known = {axis.name: axis for axis in axes_of(points)}
-    costs = [name for name, axis in known.items() if not is_error(axis)]
-    if x not in costs or y not in known:
+    costs, errors = ({axis.name: axis for axis in axes} for axes in drawn_axes(points))
+    if x not in costs or y not in errors:
+        held = ", ".join([*costs, *errors]) or "nothing"
         raise UserError(
-            f"none of {len(points)} points has both {x} and {y}; their axes are {', '.join(known) or 'none'}; "
-            "run 'slimalign eval' and 'bench'"
+            f"none of {len(points)} points has both {x} and {y}; they have {held}; run 'slimalign eval' and 'bench'"
         )
-    across, up = known[x], known[y]
+    across, up = costs[x], errors[y]
     found = curve(points, across, up)
     rows = drawn_rows(points, found, across, up)
     if not rows:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimalign.benchmarks.frontier import Point
-from slimalign.benchmarks.report_page.axes import Axis, axes_of, is_error, title
+from slimalign.benchmarks.axes import Axis
+from slimalign.benchmarks.points import Point
+from slimalign.benchmarks.report_page.axes import drawn_axes, is_error, title
 from slimalign.benchmarks.report_page.figure import Spec
 from slimalign.benchmarks.report_page.frontier_plot import (
     NOT_TIMED,
@@ -51,8 +52,8 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
     ranked = subject.ranked
     if not ranked.points:
         return None
-    axes = axes_of(ranked.points)
-    costs, errors = ([axis for axis in axes if is_error(axis) is wanted] for wanted in (False, True))
+    costs, errors = drawn_axes(ranked.points)
+    axes = [*costs, *errors]
     parts = _published_parts(subject)
     published = [] if parts is None else published_rows(*parts)
     runtimes, precisions = kinds(ranked.points)

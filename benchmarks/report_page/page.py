@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from slimalign.benchmarks.frontier import Point
+from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.accuracy_figures import ced_figure, series_names, subset_figure
-from slimalign.benchmarks.report_page.axes import axes_of, is_error
+from slimalign.benchmarks.report_page.axes import drawn_axes
 from slimalign.benchmarks.report_page.chosen import by_merit, judged, names_of, precisions_of, timed
 from slimalign.benchmarks.report_page.commands import Places, bench_commands, eval_commands, report_command
 from slimalign.benchmarks.report_page.device import state_tables
@@ -92,8 +92,7 @@ class Subject:
 
 def first_frontier(points: Sequence[Point]) -> list[Point]:
     """The points on the first cost and the first error that they have."""
-    axes = axes_of(points)
-    costs, errors = ([axis for axis in axes if is_error(axis) is wanted] for wanted in (False, True))
+    costs, errors = drawn_axes(points)
     if not costs or not errors:
         return []
     found = curve(points, costs[0], errors[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from slimalign.benchmarks.frontier import Point, join
+from slimalign.benchmarks.points import Point, join
 from slimalign.benchmarks.results import AnyLatency, Results
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.timing import Record

@@ -1,10 +1,9 @@
-"""Commands that choose among what was measured: pick, report."""
+"""Commands that choose among what was measured, and compare it: pick, compare, report."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -16,12 +15,8 @@ from slimalign.commands.options import (
     ResultsArgument,
     TargetOption,
 )
-from slimalign.runtimes.errors import CheckError
+from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.showing import print_json, say
-
-if TYPE_CHECKING:
-    from slimalign.benchmarks.frontier import Point
-    from slimalign.benchmarks.pick import Choice
 
 
 def pick(
@@ -29,15 +24,27 @@ def pick(
     max_latency_ms: Annotated[
         Optional[float], typer.Option(help="Most milliseconds of a call, median.")
     ] = None,
+    max_p90_ms: Annotated[
+        Optional[float], typer.Option(help="Most milliseconds of nine in ten calls.")
+    ] = None,
     max_nme: Annotated[Optional[float], typer.Option(help="Most NME, in percent.")] = None,
+    max_nme_subset: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Most NME on a subset, as challenging=5; may be repeated.", show_default=False),
+    ] = None,
+    max_failure_rate: Annotated[Optional[float], typer.Option(help="Most failures, in percent.")] = None,
     max_size_mb: Annotated[Optional[float], typer.Option(help="Largest file, in 10^6 bytes.")] = None,
     max_gmacs: Annotated[Optional[float], typer.Option(help="Most multiply-adds, in 10^9.")] = None,
     max_params: Annotated[Optional[float], typer.Option(help="Most parameters.")] = None,
+    max_memory_mb: Annotated[Optional[float], typer.Option(help="Most peak memory, in 10^6 bytes.")] = None,
+    max_energy_mj: Annotated[Optional[float], typer.Option(help="Most millijoules a face.")] = None,
+    min_throughput: Annotated[Optional[float], typer.Option(help="Fewest faces a second.")] = None,
     batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads.")] = 1,
     runtime: Annotated[
         Optional[str], typer.Option(help="Only this runtime: onnxruntime, litert or pytorch.")
     ] = None,
+    precision: Annotated[Optional[str], typer.Option(help="Only this precision, as fp32 or int8.")] = None,
     split: JudgedSplitOption = "val",
     normaliser: NormaliserOption = "inter-ocular",
     protocol: ProtocolOption = None,
@@ -48,50 +55,78 @@ def pick(
 
     Example: `slimalign pick slimalign-demo/results.jsonl --max-latency-ms 5`
     """
-    from slimalign.benchmarks.pick import Limits
-    from slimalign.benchmarks.pick import pick as pick_point
-    from slimalign.measuring import points
+    from slimalign.benchmarks.limits import Limits
+    from slimalign.choice_text import choice_text
+    from slimalign.choosing import pick as pick_point
 
-    limits = Limits(max_latency_ms, max_nme, max_size_mb, max_gmacs, max_params)
-    found = points(results, split, normaliser, protocol, target, batch, threads)
-    choice = pick_point(found, limits, runtime)
+    limits = Limits(
+        max_latency_ms=max_latency_ms,
+        max_p90_ms=max_p90_ms,
+        max_nme=max_nme,
+        max_failure_rate=max_failure_rate,
+        max_size_mb=max_size_mb,
+        max_gmacs=max_gmacs,
+        max_params=max_params,
+        max_memory_mb=max_memory_mb,
+        max_energy_mj=max_energy_mj,
+        min_throughput=min_throughput,
+        max_nme_subset=_subset_limits(max_nme_subset or []),
+    )
+    choice, names = pick_point(
+        results, limits, runtime, precision, split, normaliser, protocol, target, batch, threads
+    )
     if as_json:
         print_json(choice.to_dict())
     else:
-        _show(choice)
+        for part in choice_text(choice, names):
+            say(part)
     if choice.point is None:
         raise typer.Exit(CheckError.status)
 
 
-def _show(choice: Choice) -> None:
-    from slimalign.benchmarks.report import table
+def _subset_limits(given: list[str]) -> dict[str, float]:
+    limits = {}
+    for text in given:
+        subset, _, percent = text.rpartition("=")
+        try:
+            limits[subset] = float(percent)
+        except ValueError:
+            raise UserError(_wrong_subset_limit(text)) from None
+        if not subset:
+            raise UserError(_wrong_subset_limit(text))
+    return limits
 
-    if choice.point is None:
-        say(f"No point fits; binding: {', '.join(map(_option, choice.binding))}")
+
+def _wrong_subset_limit(text: str) -> str:
+    return f"--max-nme-subset {text}: give a subset and its most NME in percent, as in challenging=5"
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="Results file of before.")],
+    after: Annotated[Path, typer.Argument(help="Results file of after.")],
+    max_worse: Annotated[float, typer.Option(help="By how many percent a figure may be worse.")] = 5.0,
+    split: JudgedSplitOption = "val",
+    normaliser: NormaliserOption = "inter-ocular",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also across protocols and processors; it is said.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed from one results file to another, bundle by bundle; exit status 1 where something surely got worse.
+
+    Example: `slimalign compare old/results.jsonl new/results.jsonl --max-worse 5`
+    """
+    from slimalign.choice_text import comparison_text
+    from slimalign.choosing import compare as compare_files
+
+    comparison = compare_files(before, after, split, normaliser, max_worse, force)
+    if as_json:
+        print_json(comparison.to_dict())
     else:
-        chosen = [point for point in (choice.point, choice.runner_up) if point is not None]
-        say(table(chosen))
-        say(f"The choice is {_named(chosen[0])}, by the NME on {chosen[0].split}")
-    for relaxation in choice.relaxations:
-        raised = " ".join(
-            f"{_option(name)} {_rounded_up(value)}" for name, value in relaxation.limits.items()
-        )
-        point = relaxation.point
-        say(f"raise {raised}: then {_named(point)} fits, NME {point.nme:.2f} %")
-
-
-def _named(point: Point) -> str:
-    return point.bundle if point.way is None else f"{point.bundle} on {point.way}"
-
-
-def _option(limit: str) -> str:
-    return "--" + limit.replace("_", "-")
-
-
-def _rounded_up(value: float) -> str:
-    """Four digits that are not below ``value``, so that the limit lets it in."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.ceil(value / step) * step:.4g}"
+        for part in comparison_text(comparison):
+            say(part)
+    if comparison.worse:
+        raise typer.Exit(CheckError.status)
 
 
 def report(

@@ -14,7 +14,7 @@ from slimalign.runtimes.schemes import AFLW
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = (
     *("demo", "run", "slim", "export", "eval", "bench", "pick", "report", "predict", "profile"),
-    *("lint", "targets", "doctor", "parity"),
+    *("lint", "targets", "doctor", "parity", "compare"),
 )
 
 

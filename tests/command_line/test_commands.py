@@ -69,7 +69,7 @@ def test_bench_pick_and_report_over_several_protocols(slimalign: Command, place:
     assert needed <= set(records[0])
     lines = Path("results.jsonl").read_text().splitlines()
     slower = next(json.loads(line) for line in lines if json.loads(line)["kind"] == "latency")
-    slower |= {"protocol": "kernel-1-reference", "samples_ms": [1e6]}
+    slower |= {"protocol": "kernel-1-reference", "samples_ms": [1e6], "visits": [1]}
     Path("results.jsonl").write_text("".join(line + "\n" for line in [*lines, json.dumps(slower)]))
 
     mixed = slimalign("pick", "results.jsonl", "--batch", "2")
@@ -77,7 +77,7 @@ def test_bench_pick_and_report_over_several_protocols(slimalign: Command, place:
     assert "several protocols (kernel-1-draft, kernel-1-reference)" in mixed.err
     only = ("--protocol", "kernel-1-reference", "--target", "local", "--normaliser", "diagonal")
     choice = slimalign("pick", "results.jsonl", "--batch", "2", *only, "--json").json
-    assert set(choice) == {"point", "runner_up", "binding", "relaxations"}
+    assert {"point", "runner_up", "binding", "relaxations"} <= set(choice)
     point = choice["point"]
     assert (point["split"], point["normaliser"], point["p50_ms"]) == ("val", "diagonal", 1e6)
     two = ("--batch", "2", "--threads", "1")
@@ -88,7 +88,7 @@ def test_bench_pick_and_report_over_several_protocols(slimalign: Command, place:
     assert "mult-adds" in shown.out
     none = slimalign("pick", "results.jsonl", "--batch", "2", *only, "--max-latency-ms", "999999")
     assert none.status == 1
-    assert "raise --max-latency-ms 1e+06: then small [b] on onnxruntime fits" in none.out
+    assert "raise --max-latency-ms 1e+06: then small [b] on onnxruntime fp32 fits" in none.out
     for option, value, held in (
         ("--protocol", "fast", "kernel-1-draft, kernel-1-reference"),
         ("--target", "moon", "local"),
