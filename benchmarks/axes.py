@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+import numpy as np
 
 from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
@@ -118,7 +119,7 @@ def subset_axis(subset: str) -> Axis:
         nmes, value = singles(point), point.subset_nme.get(subset)
         if value is None or len(nmes) < 2:
             return None
-        reach = NORMAL_95 * statistics.stdev(nmes) / math.sqrt(len(nmes))
+        reach = NORMAL_95 * float(np.std(nmes, ddof=1)) / math.sqrt(len(nmes))
         return value - reach, value + reach
 
     return Axis(

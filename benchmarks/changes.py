@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slimalign.benchmarks.results import AccuracyRecord, AnyRecord, CostRecord
+from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, CostRecord
 from slimalign.runtimes.intervals import (
     ALPHA,
     SEED,
@@ -19,6 +19,8 @@ from slimalign.runtimes.intervals import (
     sign_flip_p,
 )
 from slimalign.runtimes.timing import Record
+
+Compared = AnyLatency | AccuracyRecord | CostRecord
 
 BETTER, WORSE, SAME, NOISE, UNTESTED = "better", "worse", "the same", "within the noise", "not tested"
 FIGURES = ("NME %", "p50 ms", "p90 ms", "memory MB", "bytes", "params", "mult-adds")
@@ -51,7 +53,7 @@ class Found:
     """A figure of one file and the record that it stands in."""
 
     value: float
-    record: AnyRecord
+    record: Compared
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Change:
         return {**asdict(self.row), **own}
 
 
-def figures(record: AnyRecord) -> Iterator[tuple[str, Found]]:
+def figures(record: Compared) -> Iterator[tuple[str, Found]]:
     """The figures of a record that are compared, by their names; what was not measured is not among them."""
     if isinstance(record, AccuracyRecord):
         values: dict[str, float | None] = {"NME %": record.nme}
@@ -124,7 +126,7 @@ def _nme_change(plain: Change, before: AccuracyRecord, after: AccuracyRecord) ->
     return _tested(plain, (share * low, share * high), sign_flip_p(differences))
 
 
-def _latency_change(plain: Change, before: AnyRecord, after: AnyRecord) -> Change:
+def _latency_change(plain: Change, before: Compared, after: Compared) -> Change:
     if not isinstance(before, Record) or not isinstance(after, Record):
         return replace(plain, note="single calls were not told")
     if min(*before.samples_ms, *after.samples_ms) == 0:
