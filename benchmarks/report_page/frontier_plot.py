@@ -40,12 +40,13 @@ class Curve:
 def curve(points: Sequence[Point], x: Axis, y: Axis) -> Curve:
     """The frontier of ``points``; places are those in ``points``."""
     place = {id(point): number for number, point in enumerate(points)}
-    uncertain = frontier(points, (x.name, y.name)).uncertain
-    line = sorted(unbeaten_points(points, (x.name, y.name)), key=lambda point: x.value(point) or 0.0)
-    named = _named(points, [*line, *uncertain], x, y)
+    found = frontier(points, (x.name, y.name))
+    # Whoever is beaten by value is so by one of these too.
+    line = sorted(unbeaten_points(found.points, (x.name, y.name)), key=lambda point: x.value(point) or 0.0)
+    named = _named(points, [*line, *found.uncertain], x, y)
     return Curve(
         tuple(place[id(p)] for p in line),
-        tuple(place[id(p)] for p in uncertain),
+        tuple(place[id(p)] for p in found.uncertain),
         tuple(place[id(p)] for p in named),
     )
 

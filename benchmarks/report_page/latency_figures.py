@@ -18,6 +18,7 @@ from slimalign.benchmarks.report_page.figure import (
 )
 from slimalign.benchmarks.report_page.packing import Row
 from slimalign.benchmarks.results import AnyLatency
+from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.timing import Record
 
 KNEE_SHARE = 0.95
@@ -30,13 +31,13 @@ def sweep_figures(
     latencies: Sequence[AnyLatency], names: Mapping[str, str], order: Sequence[str], commands: tuple[str, ...]
 ) -> list[Figure]:
     """Images a second and time an image over the batch size; none where nothing was timed at two sizes."""
-    rows = sweep_rows(latencies, names, order)
-    bundles = list(dict.fromkeys(row["bundle"] for row in rows))
-    if not rows:
+    sweeps = sweeps_of(latencies, order)
+    if not sweeps:
         return []
+    bundles = list(dict.fromkeys(record.sha256 for sweep in sweeps for record in sweep[:1]))
     kept = set(bundles[:MOST_SERIES])
     note = left_out(len(kept), len(bundles), "bundles")
-    rows = [row for row in rows if row["bundle"] in kept]
+    rows = [row for sweep in sweeps if sweep[0].sha256 in kept for row in sweep_rows(sweep, names)]
     chooser = Chooser("bundle", "Bundle")
     return [
         Figure(
@@ -64,35 +65,30 @@ def sweep_figures(
     ]
 
 
-def sweep_rows(latencies: Iterable[AnyLatency], names: Mapping[str, str], order: Sequence[str]) -> list[Row]:
-    """One row for each batch size of those sweeps that have at least two, bundles in ``order``."""
+def sweeps_of(latencies: Iterable[AnyLatency], order: Sequence[str]) -> list[list[AnyLatency]]:
+    """The latest records that differ in nothing but their batch size, of which there are at least two, by that size;
+    bundles are in ``order``.
+    """
     sweeps: dict[tuple[Any, ...], dict[int, AnyLatency]] = {}
     for record in latencies:
-        if record.p50_ms:
-            key = (
-                record.sha256,
-                record.runtime,
-                record.precision,
-                record.threads,
-                record.target,
-                record.protocol,
-            )
+        if not isinstance(record, ToldLatency) or record.p50_ms:
+            key = (record.sha256, record.runtime, record.threads, record.target, record.cpu, record.protocol)
             sweeps.setdefault(key, {})[record.batch] = record
     rank = {sha256: number for number, sha256 in enumerate(order)}
-    found = [sweep for sweep in sweeps.values() if len(sweep) > 1]
-    found.sort(key=lambda sweep: _rank(next(iter(sweep.values())), rank))
-    return [row for sweep in found for row in _sweep(sweep, names)]
+    found = [[sweep[size] for size in sorted(sweep)] for sweep in sweeps.values() if len(sweep) > 1]
+    return sorted(found, key=lambda sweep: (rank[sweep[0].sha256], sweep[0].runtime, sweep[0].threads))
 
 
-def _rank(record: AnyLatency, rank: Mapping[str, int]) -> tuple[int, str, int]:
-    return rank[record.sha256], record.runtime, record.threads
-
-
-def _sweep(sweep: Mapping[int, AnyLatency], names: Mapping[str, str]) -> list[Row]:
-    throughputs = {batch: 1000.0 * batch / (record.p50_ms or 1.0) for batch, record in sweep.items()}
+def sweep_rows(sweep: Sequence[AnyLatency], names: Mapping[str, str]) -> list[Row]:
+    """One row for each batch size of one of ``sweeps_of``."""
+    medians = [record.p50_ms or 0.0 for record in sweep]
+    throughputs = {
+        r.batch: 1000.0 * r.batch / ms if ms else 0.0 for r, ms in zip(sweep, medians, strict=True)
+    }
     knee = knee_of(throughputs)
     rows: list[Row] = []
-    for batch, record in sorted(sweep.items()):
+    for record, median in zip(sweep, medians, strict=True):
+        batch = record.batch
         low, high = (
             record.intervals.get("p50_ms", (None, None)) if isinstance(record, Record) else (None, None)
         )
@@ -107,7 +103,7 @@ def _sweep(sweep: Mapping[int, AnyLatency], names: Mapping[str, str]) -> list[Ro
                 "images_per_s": throughputs[batch],
                 "images_low": 1000.0 * batch / high if high else None,
                 "images_high": 1000.0 * batch / low if low else None,
-                "ms_per_image": (record.p50_ms or 0.0) / batch,
+                "ms_per_image": median / batch,
                 "ms_low": None if low is None else low / batch,
                 "ms_high": None if high is None else high / batch,
                 "knee": int(batch == knee),
