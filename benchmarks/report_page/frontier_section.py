@@ -137,7 +137,10 @@ def _published_parts(subject: Subject) -> Any:
 
 
 def _published_note(subject: Subject, dataset: str) -> str:
-    note = "Grey points are published figures, found at 256x256 pixels with other training data"
+    note = (
+        "On the axes of parameters and multiply-adds grey points are published figures, found at 256x256 pixels with "
+        "other training data"
+    )
     if dataset != "300w":
         return f"{note}."
     held = {r.images for r in subject.results.accuracy if r.split == subject.split}

@@ -5,7 +5,7 @@
   const byId = (id) => document.getElementById(id);
   const NARROW = 560;
   const FIRST_SERIES = 5;
-  const FIRST_ROWS = 100;
+  const FIRST_ROWS = 25;
   const MOST_BARS = 300;
   const NEAR = 0.25;
   const ERRORS = 1; // of vega's levels of logging

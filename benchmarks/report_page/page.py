@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,13 @@ from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.accuracy_figures import ced_figure, series_names, subset_figure
 from slimalign.benchmarks.report_page.axes import drawn_axes
 from slimalign.benchmarks.report_page.chosen import by_merit, judged, names_of, precisions_of, timed
-from slimalign.benchmarks.report_page.commands import Places, bench_commands, eval_commands, report_command
+from slimalign.benchmarks.report_page.commands import (
+    FACES,
+    Places,
+    bench_commands,
+    eval_commands,
+    report_command,
+)
 from slimalign.benchmarks.report_page.device import state_tables
 from slimalign.benchmarks.report_page.figure import Figure, Section
 from slimalign.benchmarks.report_page.frontier_plot import curve
@@ -86,8 +93,14 @@ class Subject:
         """What makes the run again."""
         if self.recipe is None or self.run_folder is None:
             return ()
-        data = "" if self.recipe["data"]["format"] == "drawn" else " --data path/to/faces"
-        return (f"slimalign run {self.recipe['name']}.toml --out {self.run_folder}{data}",)
+        drawn = self.recipe["data"]["format"] == "drawn"
+        words = [
+            f"{self.recipe['name']}.toml",
+            "--out",
+            self.run_folder,
+            *(() if drawn else ("--data", FACES)),
+        ]
+        return (f"slimalign run {shlex.join(words)}",)
 
 
 def first_frontier(points: Sequence[Point]) -> list[Point]:
