@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from slimalign.benchmarks.points import Point
@@ -20,12 +20,13 @@ def by_merit(points: Sequence[Point], frontier: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(point.sha256 for point in (*frontier, *rest)))
 
 
-def names_of(records: Iterable[AnyLatency | AccuracyRecord]) -> dict[str, str]:
-    """A name for each bundle by its sha256, with a part of it where another bundle of one runtime has that name."""
-    held: dict[tuple[str, str], set[str]] = {}
+def names_of(records: Iterable[AnyLatency | AccuracyRecord], precisions: Mapping[str, str]) -> dict[str, str]:
+    """A name for each bundle by its sha256, with a part of it where another has that name, runtime and precision."""
+    held: dict[tuple[str, str, str | None], set[str]] = {}
     known = {}
     for record in records:
-        held.setdefault((record.bundle, record.runtime), set()).add(record.sha256)
+        kind = (record.bundle, record.runtime, precisions.get(record.sha256))
+        held.setdefault(kind, set()).add(record.sha256)
         known[record.sha256] = record.bundle
     double = {sha256 for sha256s in held.values() if len(sha256s) > 1 for sha256 in sha256s}
     return {

@@ -138,6 +138,12 @@ def look() -> dict[str, Any]:
     }
 
 
+def precision_scale(precisions: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The ``precisions`` that are drawn, fp32 first, and their shapes."""
+    drawn = sorted(set(precisions), key=lambda name: (name != "fp32", name))
+    return drawn, [SHAPES[number % len(SHAPES)] for number in range(len(drawn))]
+
+
 def runtime_scale(runtimes: Sequence[str]) -> tuple[list[str], list[str]]:
     """The ``runtimes`` that are drawn, known ones first, and their colours."""
     drawn = set(runtimes)

@@ -13,7 +13,7 @@ from slimalign.benchmarks.frontier import frontier, unbeaten_points
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, title
 from slimalign.benchmarks.report_page.drawing import save_chart
-from slimalign.benchmarks.report_page.figure import INK, SHAPES, SOFT, Spec, runtime_scale, spec_of
+from slimalign.benchmarks.report_page.figure import INK, SOFT, Spec, precision_scale, runtime_scale, spec_of
 from slimalign.benchmarks.report_page.packing import Row
 from slimalign.runtimes.errors import UserError
 
@@ -118,7 +118,8 @@ def frontier_spec(runtimes: Sequence[str], precisions: Sequence[str], interactiv
     up = alt.Y("y:Q").scale(zero=False, nice=True, padding=16).title("y")
     names, colours = runtime_scale(runtimes)
     colour = alt.Color("runtime:N").scale(domain=names, range=colours).title("runtime")
-    shape = alt.Shape("precision:N").scale(domain=list(precisions), range=_shapes(len(precisions)))
+    precisions, shapes = precision_scale(precisions)
+    shape = alt.Shape("precision:N").scale(domain=precisions, range=shapes)
     on, unsure = alt.datum.state == ON, alt.datum.state == UNSURE
     grey = (
         alt.Chart(published)
@@ -161,10 +162,6 @@ def frontier_spec(runtimes: Sequence[str], precisions: Sequence[str], interactiv
     )
     chart = alt.layer(grey, grey_names, path, reach_x, reach_y, dots, rings, labels)
     return spec_of(chart, height=420)
-
-
-def _shapes(count: int) -> list[str]:
-    return [SHAPES[number % len(SHAPES)] for number in range(count)]
 
 
 def set_axes(spec: Spec, x: Axis, y: Axis) -> Spec:

@@ -13,6 +13,7 @@ from slimalign.benchmarks.report_page.figure import (
     MOST_SERIES,
     Chooser,
     Figure,
+    precision_scale,
     runtime_scale,
     spec_of,
 )
@@ -45,7 +46,9 @@ def sweep_figures(
             "Images a second over the batch size",
             "Higher is better; a ring marks the batch from which on larger ones bring little.",
             "Lines of images a second over batch size, one for each runtime and thread count",
-            _sweep_spec(rows, "images_per_s", "images a second", ("images_low", "images_high")),
+            _sweep_spec(
+                rows, "images_per_s", "images a second", ("images_low", "images_high"), {"zero": True}
+            ),
             rows,
             commands,
             chooser,
@@ -56,7 +59,9 @@ def sweep_figures(
             "Time an image over the batch size",
             "Lower is better; it is the median of a call, shared by the images of its batch.",
             "Lines of milliseconds an image over batch size, one for each runtime and thread count",
-            _sweep_spec(rows, "ms_per_image", "ms an image", ("ms_low", "ms_high")),
+            _sweep_spec(
+                rows, "ms_per_image", "ms an image", ("ms_low", "ms_high"), {"type": "log", "padding": 8}
+            ),
             rows,
             commands,
             chooser,
@@ -98,6 +103,7 @@ def sweep_rows(sweep: Sequence[AnyLatency], names: Mapping[str, str]) -> list[Ro
                 "bundle": names[record.sha256],
                 "runtime": record.runtime,
                 "way": f"{way_of(record.runtime, record.precision)}, {threads}, {record.target}, {record.protocol}",
+                "precision": record.precision,
                 "threads": threads,
                 "batch": batch,
                 "images_per_s": throughputs[batch],
@@ -118,7 +124,9 @@ def knee_of(throughputs: Mapping[int, float]) -> int:
     return min(batch for batch, value in throughputs.items() if value >= KNEE_SHARE * best)
 
 
-def _sweep_spec(rows: Sequence[Row], field: str, title: str, ends: tuple[str, str]) -> dict[str, Any]:
+def _sweep_spec(
+    rows: Sequence[Row], field: str, title: str, ends: tuple[str, str], scale: Mapping[str, Any]
+) -> dict[str, Any]:
     import altair as alt
 
     names, colours = runtime_scale([row["runtime"] for row in rows])
@@ -129,13 +137,15 @@ def _sweep_spec(rows: Sequence[Row], field: str, title: str, ends: tuple[str, st
         .title("batch size")
         .axis(values=batches, format="d")
     )
-    up = alt.Y(f"{field}:Q").title(title).scale(zero=True)
+    up = alt.Y(f"{field}:Q").title(title).axis(format="~g").scale(**scale)
     colour = alt.Color("runtime:N").scale(domain=names, range=colours).title("runtime")
     dash = alt.StrokeDash("threads:N").title("threads")
     base = alt.Chart(alt.NamedData(name="rows")).encode(across, up, detail="way:N")
     told = ["bundle:N", "way:N", "batch:Q", *(alt.Tooltip(f"{n}:Q", format=".4~g") for n in (field, *ends))]
     lines = base.mark_line(strokeWidth=2).encode(color=colour, strokeDash=dash)
-    dots = base.mark_point(filled=True, size=55, opacity=1).encode(color=colour, tooltip=told)
+    precisions, shapes = precision_scale([row["precision"] for row in rows])
+    shape = alt.Shape("precision:N").scale(domain=precisions, range=shapes).title("precision")
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(color=colour, shape=shape, tooltip=told)
     reach = (
         alt.Chart(alt.NamedData(name="rows"))
         .mark_rule()

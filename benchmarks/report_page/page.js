@@ -62,6 +62,8 @@
     const columns = Math.max(1, Math.floor(width / (46 + 6.6 * longest)));
     const axis = { ...spec.config.axis, labelLimit: Math.max(90, Math.round(width * 0.3)) };
     const legend = { ...spec.config.legend, columns, labelLimit: Math.round(width * 0.8) };
+    // Side by side, several legends are wider than a phone.
+    if (width < NARROW) legend.layout = { top: { direction: "vertical", anchor: "start" } };
     return { ...spec, config: { ...spec.config, axis, legend } };
   };
 
@@ -147,7 +149,7 @@
     const points = rowsOf(doc.points);
     const spare = new Set(doc.spare);
     const kinds = (name) => [...new Set(points.map((point) => point[name]))].sort();
-    const several = (name) => kinds(name).length > 1;
+    const several = (name) => kinds(name).filter((text) => text !== "").length > 1;
     const passes = { runtime: new Set(kinds("runtime")), precision: new Set(kinds("precision")), text: "" };
     const passing = (point) => passes.runtime.has(point.runtime) && passes.precision.has(point.precision)
       && point.bundle.toLowerCase().includes(passes.text);

@@ -179,9 +179,10 @@ def _chooser(figure: Figure) -> dict[str, Any] | None:
 
 def _sections(subject: Subject) -> list[Section]:
     results, order = subject.results, subject.order
-    names = names_of((*results.latencies, *results.accuracy))
+    precisions = precisions_of(results)
+    names = names_of((*results.latencies, *results.accuracy), precisions)
     accuracies = judged(results, order, subject.split, subject.normaliser)
-    series = series_names(accuracies, names, precisions_of(results))
+    series = series_names(accuracies, names, precisions)
     latencies = timed(results, order)
     waterfall = subject.waterfall
     return [

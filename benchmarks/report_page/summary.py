@@ -53,7 +53,10 @@ def _span(times: Sequence[str]) -> str:
     if not times:
         return "no latency"
     first, last = (time[:16].replace("T", " ") for time in (times[0], times[-1]))
-    return f"{first} UTC" if first == last else f"{first} to {last} UTC"
+    if first == last:
+        return f"{first} UTC"
+    same_day = first[:10] == last[:10]
+    return f"{first} to {last[11:] if same_day else last} UTC"
 
 
 def _faces(judged: Sequence[Any], split: str, normaliser: str) -> str:
@@ -66,7 +69,7 @@ def _faces(judged: Sequence[Any], split: str, normaliser: str) -> str:
 def _machines(latencies: Sequence[AnyLatency]) -> Table | None:
     rows = []
     for (target, cpu, protocol), records in by_machine(latencies).items():
-        versions = sorted({f"{r.runtime} {r.version}" for r in records})
+        versions = sorted({f"{r.runtime} {UNKNOWN}" if r.version == UNKNOWN else r.version for r in records})
         sizes = sorted({record.batch for record in records})
         threads = sorted({record.threads for record in records})
         inputs = sorted({record.inputs for record in records if isinstance(record, Record)})
