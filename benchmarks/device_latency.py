@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
-from slimalign.benchmarks.latency import Crops, Gathering, Machine, Progress, plan_of, settings_of
+from slimalign.benchmarks.gathering import Aside, Gathering, Progress, Swept
+from slimalign.benchmarks.latency import Crops, plan_of, settings_of
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.opening import OPENERS
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
-from slimalign.runtimes.sweep import Opened, Visit
 from slimalign.runtimes.timing import DRAFT, Protocol, Record
 from slimalign.targets.device_job import Device, Job, Subject, clear, device_results
 from slimalign.targets.shell import cores_of
@@ -24,10 +23,11 @@ def sweep_on(
     threads: Sequence[int | None],
     crops: Crops,
     protocol: Protocol = DRAFT,
-    backend: Backend = DEFAULT_BACKEND,
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     progress: Progress | None = None,
+    aside: Aside | None = None,
 ) -> list[Record]:
-    """Latency on ``device`` as ``slimalign.benchmarks.latency.sweep`` measures it here.
+    """Latency on ``device`` as ``slimalign.benchmarks.latency.sweep_here`` measures it here.
 
     What was measured before a line dropped is not measured again by the same call. Raises LineDroppedError, and
     UserError for a bundle that no device runs.
@@ -35,22 +35,23 @@ def sweep_on(
     for bundle in bundles:
         check_runs_on_devices(bundle)
     counts = [cores_of(device.shell) if count is None else count for count in threads]
-    settings = settings_of(bundles, batches, counts)
+    settings = settings_of(bundles, batches, counts, backends)
     subjects = [Subject(bundle, crops(bundle.manifest.crop_rule)) for bundle in bundles]
-    entries = {"settings": settings, "plan": plan_of(protocol)._asdict(), "backend": backend._asdict()}
-    gathered = Gathering(bundles, settings, protocol, progress)
-    told: dict[str, Mapping[str, Any]] = {}
+    entries = {
+        "settings": settings,
+        "plan": plan_of(protocol)._asdict(),
+        "backends": [backend._asdict() for backend in backends],
+    }
     job = Job("bench", subjects, entries)
+    aside = aside or Aside()
+    gathered = Gathering(Swept(bundles, backends, settings, protocol, device.address), aside, progress)
     with closing(device_results(device, job)) as results:
         for entry in results:
-            kind = entry.pop("kind")
-            if kind in ("opened", "visit"):
-                gathered.add(Opened(**entry) if kind == "opened" else Visit(**entry))
-            else:
-                told.setdefault(kind, entry)  # of the first beginning, where it was broken off
+            gathered.add(entry)
+    records = gathered.records()
+    aside.keep(records)
     clear(device, job)
-    machine = Machine(device.address, told["before"]["state"])
-    return gathered.records(machine, told["after"]["state"])
+    return records
 
 
 def check_runs_on_devices(bundle: Bundle) -> None:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from itertools import chain
+import json
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.benchmarks.opening import open_bundle
+from slimalign.benchmarks.gathering import Aside, Gathering, Progress, Swept
+from slimalign.benchmarks.opening import open_bundle, used_by
+from slimalign.benchmarks.unfinished import gone_on_with
+from slimalign.benchmarks.weighing import memory_here
 from slimalign.compress.data.sample import Sample, cut_crops
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
-from slimalign.runtimes.device_state import device_state
+from slimalign.runtimes.energy import find_rail
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.opening import SessionOpener
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, thread_count
-from slimalign.runtimes.sweep import FACES, Opened, Plan, Ready, Setting, Subjects, Visit
-from slimalign.runtimes.sweep import sweep as visits_of
-from slimalign.runtimes.timing import DRAFT, Protocol, Record
+from slimalign.runtimes.sweep import FACES, Plan, Setting, Subjects
+from slimalign.runtimes.sweep_entries import sweep_entries
+from slimalign.runtimes.timing import DRAFT, SUSTAINED_MODE, Protocol, Record
 from slimalign.targets.address import LOCAL
+from slimalign.targets.agent_file import key_of
 
 Image = NDArray[np.uint8]
-Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
 
 Crops = Callable[[CropRule], Image]
 """Gives crops (N, S, S, 3) uint8 RGB, N >= 1, cut by a rule."""
@@ -45,38 +47,105 @@ def sweep(
     threads: Sequence[int | None],
     crops: Crops,
     protocol: Protocol = DRAFT,
-    backend: Backend = DEFAULT_BACKEND,
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     opener: SessionOpener = open_bundle,
     progress: Progress | None = None,
 ) -> list[Record]:
-    """Latency on this machine of ``session.run`` alone for every bundle, batch size and thread count (None: all cores).
+    """Latency on this machine of ``session.run`` alone for every bundle, batch size, backend and thread count.
 
-    ``progress`` is told the events done, an opening or a visit each, and their number. Raises UserError for a batch
-    size that a file cannot run, and for output that is not finite.
+    Threads None stands for all cores. ``progress`` is told the steps done and their number. Raises UserError for a
+    batch size that a file cannot run, and for output that is not finite.
     """
+    swept = _swept(bundles, batches, threads, protocol, backends)
+    gathered = Gathering(swept, Aside(), progress)
+    for entry in sweep_entries(_subjects(swept, crops, opener), plan_of(protocol)):
+        gathered.add(entry)
+    return gathered.records()
+
+
+def sweep_here(
+    bundles: Sequence[Bundle],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    crops: Crops,
+    protocol: Protocol,
+    backends: Sequence[Backend],
+    aside: Aside,
+    beside: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Record]:
+    """What ``sweep`` measures, and memory and energy with it.
+
+    With ``beside``, the results file, what was found before a break is not measured again by the same call.
+    """
+    swept = _swept(bundles, batches, threads, protocol, backends)
+
+    def weigh(setting: Setting) -> Any:
+        backend = tuned(backends[setting.backend], setting.batch)
+        return memory_here(bundles[setting.bundle], setting.threads, setting.batch, backend)
+
+    subjects = _subjects(swept, crops, open_bundle)._replace(weigh=weigh, rail=find_rail())
+    entries_after = partial(sweep_entries, subjects, plan_of(protocol))
+    path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, crops)}.unfinished")
+    gathered = Gathering(swept, aside, progress)
+    with gone_on_with(path, lambda text: aside.note(f"{LOCAL}: {text}"), entries_after) as (kept, rest):
+        gathered.take_up(kept)
+        for entry in rest:
+            gathered.add(entry)
+        records = gathered.records()
+        aside.keep(records)
+    return records
+
+
+def _swept(
+    bundles: Sequence[Bundle],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    protocol: Protocol,
+    backends: Sequence[Backend],
+) -> Swept:
     counts = [thread_count(number) for number in threads]
-    settings = settings_of(bundles, batches, counts)
+    return Swept(bundles, backends, settings_of(bundles, batches, counts, backends), protocol, LOCAL)
 
+
+def _subjects(swept: Swept, crops: Crops, opener: SessionOpener) -> Subjects:
     def opened(setting: Setting) -> Any:
-        return opener(bundles[setting.bundle], setting.threads, tuned(backend, setting.batch))
+        backend = tuned(swept.backends[setting.backend], setting.batch)
+        return opener(swept.bundles[setting.bundle], setting.threads, backend)
 
-    subjects = Subjects(settings, opened, lambda setting: crops(bundles[setting.bundle].manifest.crop_rule))
-    gathered, before = Gathering(bundles, settings, protocol, progress), {}
-    for event in visits_of(subjects, plan_of(protocol)):
-        if isinstance(event, Ready):
-            before = device_state()
-        else:
-            gathered.add(event)
-    return gathered.records(Machine(LOCAL, before), device_state())
+    return Subjects(
+        swept.settings, opened, lambda setting: crops(swept.bundles[setting.bundle].manifest.crop_rule)
+    )
+
+
+def _key(swept: Swept, crops: Crops) -> str:
+    """By which a sweep is known again: all that decides what is measured."""
+    rules = [bundle.manifest.crop_rule for bundle in swept.bundles]
+    parts = [
+        [bundle.sha256 for bundle in swept.bundles],
+        [key_of(np.ascontiguousarray(crops(rule)).tobytes()) for rule in rules],
+        swept.settings,
+        swept.backends,
+        swept.protocol.key,
+        plan_of(swept.protocol),
+    ]
+    return key_of(json.dumps(parts).encode())
 
 
 def settings_of(
-    bundles: Sequence[Bundle], batches: Sequence[int], threads: Sequence[int | None]
+    bundles: Sequence[Bundle],
+    batches: Sequence[int],
+    threads: Sequence[int | None],
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,),
 ) -> list[Setting]:
-    """Every combination once; a GPU computes with no threads of the host's, so there one stands for all."""
+    """Every combination once; a GPU computes with no threads of the host's, so there one stands for all.
+
+    Of the backends that a bundle's runtime cannot tell from one another the first stands for all.
+    """
     settings = [
-        Setting(place, count, batch)
+        Setting(place, count, batch, backend)
         for place, bundle in enumerate(bundles)
+        for backend in _distinct(bundle, backends)
         for count in ((1,) if bundle.manifest.format == "tensorrt" else threads)
         for batch in batches
     ]
@@ -87,6 +156,13 @@ def settings_of(
     return list(dict.fromkeys(settings))
 
 
+def _distinct(bundle: Bundle, backends: Sequence[Backend]) -> list[int]:
+    first: dict[object, int] = {}
+    for place, backend in enumerate(backends):
+        first.setdefault(used_by(bundle.manifest.format, backend), place)
+    return list(first.values())
+
+
 def tuned(backend: Backend, batch: int) -> Backend:
     """``backend`` with engines for the one batch size that is measured."""
     return backend._replace(batches=(batch, batch, batch))
@@ -94,66 +170,5 @@ def tuned(backend: Backend, batch: int) -> Backend:
 
 def plan_of(protocol: Protocol) -> Plan:
     """How long each setting is measured by ``protocol``."""
-    return Plan(protocol.warm_up, protocol.settle, protocol.length, protocol.rounds)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a sweep runs: its address, and its state before."""
-
-    address: str
-    before: Mapping[str, Any]
-
-
-class Gathering:
-    """The events of a sweep as they come in, and the records that they add up to."""
-
-    def __init__(
-        self,
-        bundles: Sequence[Bundle],
-        settings: Sequence[Setting],
-        protocol: Protocol,
-        progress: Progress | None = None,
-    ):
-        self._bundles, self._settings, self._protocol = bundles, settings, protocol
-        self._progress = progress
-        self._opened: dict[int, Opened] = {}
-        self._samples_ms: dict[tuple[int, int], tuple[float, ...]] = {}
-
-    def add(self, event: Opened | Visit) -> None:
-        """Take one event; a setting that was opened again after a break keeps its first opening."""
-        if isinstance(event, Opened):
-            self._opened.setdefault(event.place, event)
-        else:
-            self._samples_ms[event.place, event.turn] = tuple(event.samples_ms)
-        if self._progress is not None:
-            done = len(self._opened) + len(self._samples_ms)
-            self._progress(done, len(self._settings) * (self._protocol.rounds + 1))
-
-    def records(self, machine: Machine, after: Mapping[str, Any]) -> list[Record]:
-        """One for every setting, once all its visits are in."""
-        return [self._record(place, machine, after) for place in range(len(self._settings))]
-
-    def _record(self, place: int, machine: Machine, after: Mapping[str, Any]) -> Record:
-        setting, opened = self._settings[place], self._opened[place]
-        bundle = self._bundles[setting.bundle]
-        visits = [self._samples_ms[place, turn] for turn in range(self._protocol.rounds)]
-        return Record(
-            bundle=bundle.manifest.name,
-            sha256=bundle.sha256,
-            runtime=opened.runtime,
-            precision=bundle.manifest.precision,
-            batch=setting.batch,
-            threads=opened.threads,
-            protocol=self._protocol.key,
-            target=machine.address,
-            cpu=machine.before["cpu"],
-            started=opened.started,
-            init_ms=opened.init_ms,
-            first_ms=opened.first_ms,
-            samples_ms=tuple(chain.from_iterable(visits)),
-            version=opened.version,
-            before=machine.before,
-            after=after,
-            visits=tuple(map(len, visits)),
-        ).with_intervals()
+    interleaved = protocol.mode != SUSTAINED_MODE
+    return Plan(protocol.warm_up, protocol.settle, protocol.length, protocol.rounds, interleaved)

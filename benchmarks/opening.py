@@ -28,14 +28,33 @@ def _open_torch(bundle: Bundle, threads: int | None = None, backend: Backend = D
     return TorchSession(bundle, threads, backend)
 
 
+_CHOICES = (("provider", "onnx"), ("delegate", "litert"), ("cuda_graph", "tensorrt"))
+"""Entries of a Backend, each with the one format whose runtime looks at it."""
+
+
+def used_by(kind: str, backend: Backend) -> object:
+    """What the runtime of format ``kind`` looks at in ``backend``; None where it is nothing."""
+    return next((getattr(backend, entry) for entry, format_name in _CHOICES if format_name == kind), None)
+
+
 def check_backend(backend: Backend, bundles: Sequence[Bundle]) -> None:
     """Raise UserError where ``backend`` chooses something that no runtime of ``bundles`` has."""
     formats = {bundle.manifest.format for bundle in bundles}
-    for option, kind, chosen, usual in (
-        ("provider", "onnx", backend.provider, DEFAULT_BACKEND.provider),
-        ("delegate", "litert", backend.delegate, DEFAULT_BACKEND.delegate),
-        ("cuda-graph", "tensorrt", backend.cuda_graph, DEFAULT_BACKEND.cuda_graph),
-    ):
-        if chosen != usual and kind not in formats:
+    for entry, kind in _CHOICES:
+        if getattr(backend, entry) != getattr(DEFAULT_BACKEND, entry) and kind not in formats:
             held = ", ".join(sorted(formats)) or "none"
+            option = entry.replace("_", "-")
             raise UserError(f"--{option} is for bundles of format {kind}, these are {held}; leave it out")
+
+
+def check_names(bundles: Sequence[Bundle]) -> None:
+    """Raise UserError where two of ``bundles`` are not the same, yet records could not tell them apart."""
+    seen: dict[tuple[str, str, str], Bundle] = {}
+    for bundle in bundles:
+        manifest = bundle.manifest
+        first = seen.setdefault((manifest.name, manifest.format, manifest.precision), bundle)
+        if first.sha256 != bundle.sha256:
+            raise UserError(
+                f"{first.folder} and {bundle.folder}: two bundles called '{manifest.name}', both {manifest.format} in"
+                f" {manifest.precision}; export one of them under another name, slimalign export ... --name NAME"
+            )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.benchmarks.json_lines import append_lines, is_json, read_whole
+from slimalign.benchmarks.layers import LayersRecord
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
@@ -142,6 +143,7 @@ class CostRecord:
             macs=cost.get("macs"),
             params_without_head=cost.get("params_without_head"),
             macs_without_head=cost.get("macs_without_head"),
+            bytes_moved=cost.get("bytes_moved"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,15 +157,22 @@ class CostRecord:
 
 
 AnyLatency = Record | ToldLatency
-AnyRecord = AnyLatency | AccuracyRecord | CostRecord
+AnyRecord = AnyLatency | AccuracyRecord | CostRecord | LayersRecord
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], AnyRecord]] = {
     "latency": Record.from_dict,
     "told-latency": ToldLatency.from_dict,
     "accuracy": AccuracyRecord.from_dict,
     "cost": CostRecord.from_dict,
+    "layers": LayersRecord.from_dict,
 }
-_KIND_OF = {Record: "latency", ToldLatency: "told-latency", AccuracyRecord: "accuracy", CostRecord: "cost"}
+_KIND_OF = {
+    Record: "latency",
+    ToldLatency: "told-latency",
+    AccuracyRecord: "accuracy",
+    CostRecord: "cost",
+    LayersRecord: "layers",
+}
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,7 @@ class Results:
     accuracy: tuple[AccuracyRecord, ...] = ()
     cost: tuple[CostRecord, ...] = ()
     told: tuple[ToldLatency, ...] = ()
+    layers: tuple[LayersRecord, ...] = ()
 
     @property
     def latencies(self) -> tuple[AnyLatency, ...]:
@@ -187,6 +197,7 @@ class Results:
             accuracy=tuple(record for record in self.accuracy if record.sha256 in sha256s),
             cost=tuple(record for record in self.cost if record.sha256 in sha256s),
             told=tuple(record for record in self.told if record.sha256 in sha256s),
+            layers=tuple(record for record in self.layers if record.sha256 in sha256s),
         )
 
 
@@ -242,6 +253,7 @@ def read(path: str | Path) -> Results:
         accuracy=tuple(record for record in records if isinstance(record, AccuracyRecord)),
         cost=tuple(record for record in records if isinstance(record, CostRecord)),
         told=tuple(record for record in records if isinstance(record, ToldLatency)),
+        layers=tuple(record for record in records if isinstance(record, LayersRecord)),
     )
 
 

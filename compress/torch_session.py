@@ -24,7 +24,7 @@ class TorchSession:
         self.manifest = bundle.manifest
         self.version = f"torch {torch.__version__}"
         self.threads = thread_count(threads)
-        self._network = read_network(bundle.folder)
+        self.network = read_network(bundle.folder)
         self._threads_before = torch.get_num_threads()
 
     def run(self, inputs: Float32) -> Float32:
@@ -35,7 +35,7 @@ class TorchSession:
         # PyTorch warns of arrays that it must not write to.
         writable = inputs if inputs.flags.writeable else inputs.copy()
         with torch.inference_mode():
-            heatmaps: Float32 = self._network(torch.from_numpy(writable)).numpy()
+            heatmaps: Float32 = self.network(torch.from_numpy(writable)).numpy()
         return heatmaps
 
     def __enter__(self) -> TorchSession:
@@ -45,4 +45,4 @@ class TorchSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         torch.set_num_threads(self._threads_before)
-        del self._network
+        del self.network

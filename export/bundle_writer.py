@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slimalign.compress.cost import count
 from slimalign.export.face_scores import ScoreReport, score_report
+from slimalign.export.file_cost import count_file
 from slimalign.export.formats import Format, format_named
 from slimalign.export.gate import GateError, GateReport
 from slimalign.export.golden import write_golden
@@ -191,13 +192,21 @@ def write_unjudged(part: Path, bench: Workbench, kind: Format, float_blocks: Col
         bench.manifest(kind.kind, kind.precision, kind.layout),
         model=names[0],
         files={name: file_sha256(part / name) for name in names},
-        cost=count(kind.computed(bench.subject.network), bench.subject.input_size).totals(),
+        cost=_cost(part / names[0], kind, bench),
         tools={tool: importlib.metadata.version(tool) for tool in ("slimalign", *kind.tools)},
         calibration=bench.calibration.sha256 if kind.calibrated else None,
         int8_share=share,
     )
     write_text(part / MANIFEST_NAME, manifest.to_json())
     return read_bundle(part)
+
+
+def _cost(model: Path, kind: Format, bench: Workbench) -> dict[str, int]:
+    """Of the network, and of a file for devices also the bytes that its operators move."""
+    cost = count(kind.computed(bench.subject.network), bench.subject.input_size).totals()
+    if kind.kind != "torch":
+        cost["bytes_moved"] = count_file(model).totals()["bytes_moved"]
+    return cost
 
 
 def _int8_share(model: Path, kind: Format) -> float | None:

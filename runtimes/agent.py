@@ -10,8 +10,6 @@ printed; so a line to the device that drops loses nothing. The agent goes on wit
 the agent that is still at work, or goes on after the last result. A line ``stop`` on standard input ends it.
 """
 
-import importlib
-import importlib.util
 import json
 import os
 import signal
@@ -21,18 +19,21 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from queue import Queue
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
 from slimalign.runtimes.answers import points_and_scores
-from slimalign.runtimes.device_state import device_state
+from slimalign.runtimes.energy import find_rail
 from slimalign.runtimes.engine_builder import file_sha256
 from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.inputs import network_inputs
+from slimalign.runtimes.journal import END, Entry, Journal, ended
+from slimalign.runtimes.memory import Weight, asked_of, weigh, weighed
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.session import Backend, Session
-from slimalign.runtimes.sweep import Opened, Plan, Ready, Setting, Subjects, sweep
+from slimalign.runtimes.sweep import Plan, Setting, Subjects
+from slimalign.runtimes.sweep_entries import sweep_entries
 from slimalign.runtimes.timing_loop import Span
 
 if sys.platform != "win32":
@@ -44,10 +45,8 @@ FACES = 8
 LOOK_AGAIN_S = 0.2
 LINE_DEAD_S = 5.0
 """How long the agent waits at its end for somebody to listen."""
-LIBRARIES = ("numpy", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorrt")
-"""Those whose version bears on figures."""
-
-Entry = Dict[str, Any]
+WEIGH = "--weigh"
+"""In place of JOB: run one bundle alone and tell its memory, see slimalign.runtimes.memory."""
 
 
 class DeviceBundle(NamedTuple):
@@ -100,44 +99,6 @@ class Listener:
                 self._out.flush()
 
 
-class Journal:
-    """The results of a job: kept on disk first, then told to whoever listens."""
-
-    def __init__(self, folder: str, listener: Listener):
-        # Held open: who follows an agent reads on when another has fetched the results and cleared them away.
-        self._file = open(os.path.join(folder, RESULTS), "a+b")  # noqa: SIM115
-        self._listener = listener
-        self._told = 0  # bytes
-
-    def follow(self) -> None:
-        """Tell what has been kept since, by this agent or by one before it."""
-        self._file.seek(self._told)
-        for line in self._file:
-            if line.endswith(b"\n"):
-                self._told += len(line)
-                self._listener.tell(line[:-1].decode())
-
-    def entries(self) -> List[Entry]:
-        """All that is kept; what a loss of power has left of a last line is cut off."""
-        self._file.seek(0)
-        self._file.truncate(self._file.read().rfind(b"\n") + 1)
-        self._file.seek(0)
-        return [json.loads(line.decode()) for line in self._file]
-
-    def keep(self, entry: Entry) -> None:
-        """Keep one result, and tell it."""
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.follow()
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self._file.truncate(0)
-        self._told = 0
-
-
 class Stop:
     """Whether the user has asked the agent to stop."""
 
@@ -161,57 +122,43 @@ def results_of(job: Entry, kept: List[Entry], alone: Callable[[], None]) -> Iter
     """The results of ``job`` that are not yet ``kept``; ``alone`` waits until nobody else measures here."""
     bundles = [read_device_bundle(folder) for folder in job["bundles"]]
     crops = [np.load(path, mmap_mode="r") for path in job["crops"]]
-    backend = Backend(**dict(job["backend"], batches=tuple(job["backend"]["batches"])))
     if job["kind"] == "bench":
         alone()
-        return _measured(job, kept, bundles, crops, backend)
-    return _aligned(job, kept, bundles[0], crops[0], backend)
+        return _measured(job, kept, bundles, crops)
+    return _aligned(job, kept, bundles[0], crops[0])
 
 
 def _measured(
-    job: Entry, kept: List[Entry], bundles: List[DeviceBundle], crops: List[Any], backend: Backend
+    job: Entry, kept: List[Entry], bundles: List[DeviceBundle], crops: List[Any]
 ) -> Iterator[Entry]:
+    backends = [_backend(values) for values in job["backends"]]
+
+    def tuned(setting: Setting) -> Backend:
+        return backends[setting.backend]._replace(batches=(setting.batch,) * 3)
+
     def opened(setting: Setting) -> Any:
-        batches = (setting.batch,) * 3
         bundle: "Any" = bundles[setting.bundle]
-        return open_session(bundle, setting.threads, backend._replace(batches=batches))
+        return open_session(bundle, setting.threads, tuned(setting))
 
-    subjects = Subjects(
-        [Setting(*values) for values in job["settings"]], opened, lambda one: crops[one.bundle]
-    )
-    plan = job["plan"]
-    warm_up, settle, length = (Span(*plan[name]) for name in ("warm_up", "settle", "length"))
-    done = {(entry["place"], entry["turn"]) for entry in kept if entry["kind"] == "visit"}
-    for event in sweep(subjects, Plan(warm_up, settle, length, plan["rounds"]), done):
-        if isinstance(event, Ready):
-            state = device_state()
-            yield {"kind": "before", "state": state, "conditions": conditions(state)}
-        else:
-            yield dict(event._asdict(), kind="opened" if isinstance(event, Opened) else "visit")
-    yield {"kind": "after", "state": device_state()}
+    def weighed_there(setting: Setting) -> "Union[Weight, str]":
+        folder, manifest = bundles[setting.bundle]
+        asked = asked_of(folder, vars(manifest), setting.threads, setting.batch, tuned(setting))
+        return weighed([sys.executable, sys.argv[0], WEIGH], asked)
+
+    settings = [Setting(*values) for values in job["settings"]]
+    subjects = Subjects(settings, opened, lambda one: crops[one.bundle], weighed_there, find_rail())
+    plan = dict(job["plan"])
+    plan.update({name: Span(*plan[name]) for name in ("warm_up", "settle", "length")})
+    return sweep_entries(subjects, Plan(**plan), kept)
 
 
-def conditions(state: Entry) -> Entry:
-    """What must be as it was for a measurement to be gone on with: the software, and how fast the device is set."""
-    found: "Entry" = {name: state[name] for name in ("power_mode", "cpu_governors")}
-    found["python"] = sys.version
-    for name in LIBRARIES:
-        if importlib.util.find_spec(name) is not None:
-            found[name] = str(getattr(importlib.import_module(name), "__version__", None))
-    return found
+def _backend(values: Entry) -> Backend:
+    return Backend(**dict(values, batches=tuple(values["batches"])))
 
 
-def usable(kept: List[Entry]) -> bool:
-    """Whether what is ``kept`` is whole, or may be gone on with: it was found under the conditions of now."""
-    if any(entry["kind"] == "end" for entry in kept):
-        return True
-    found = [entry["conditions"] for entry in kept if entry["kind"] == "before"]
-    return not found or all(one == conditions(device_state()) for one in found)
-
-
-def _aligned(job: Entry, kept: List[Entry], bundle: Any, crops: Any, backend: Backend) -> Iterator[Entry]:
+def _aligned(job: Entry, kept: List[Entry], bundle: Any, crops: Any) -> Iterator[Entry]:
     done = sum(len(entry["points"]) for entry in kept if entry["kind"] == "points")
-    with open_session(bundle, job["threads"], backend) as session:
+    with open_session(bundle, job["threads"], _backend(job["backend"])) as session:
         for start in range(done, len(crops), FACES):
             points, scores = _found(session, np.array(crops[start : start + FACES]), job["landmarks"])
             yield {
@@ -238,22 +185,16 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
     """Do what is left of the job in ``folder``, or follow the agent that is at it."""
     with open(os.path.join(folder, "job.json"), encoding="utf-8") as file:
         job = json.load(file)
-    journal = Journal(folder, listener)
+    journal = Journal(os.path.join(folder, RESULTS), listener.tell)
     with ExitStack() as locks:
         locks.enter_context(_waited_for(os.path.join(folder, "lock"), stop, journal.follow))
         if stop.is_asked():  # then the lock may be another's, and so the journal
             return
-        kept = journal.entries()
-        if not usable(kept):
-            listener.tell(note("the device is set another way since the last time: measuring anew"))
-            journal.forget()
-            kept = []
-        ended = any(entry["kind"] == "end" for entry in kept)
-        if kept:
-            how = "picking up what was found meanwhile" if ended else "going on with what was broken off"
-            listener.tell(note(how))
+        kept, told = journal.take_up()
+        if told is not None:
+            listener.tell(note(told))
         journal.follow()
-        if ended:
+        if ended(kept):
             return
         busy = os.path.join(folder, os.pardir, os.pardir, "busy")
         waiting = _once(listener, note("another measurement is at work there: waiting for it"))
@@ -264,7 +205,7 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
             journal.keep(entry)
             if stop.is_asked():
                 return
-        journal.keep({"kind": "end"})
+        journal.keep(END)
 
 
 def note(text: str) -> str:
@@ -293,6 +234,9 @@ def _waited_for(path: str, stop: Stop, meanwhile: Callable[[], None]) -> Iterato
 
 def main() -> int:
     """Work on the job that the command line names; what a user can mend is told as a line of JSON too."""
+    if sys.argv[1] == WEIGH:
+        weigh(json.load(sys.stdin), open_session)
+        return 0
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listener = Listener()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from zipfile import is_zipfile
 
@@ -17,13 +15,21 @@ from slimalign.runtimes.bundle_zip import unpacked, write_zip
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.manifest_kinds import KINDS, check_kinds
 from slimalign.runtimes.schemes import SCHEMES, LandmarkScheme, scheme_named
 
 SCHEMA_VERSION = 1
 LAYOUTS = ("NCHW", "NHWC")
-OUTPUTS = ("heatmaps", "points")
+COORDINATES = ("zero-to-one", "minus-one-to-one", "pixels")
+"""Outputs of files from elsewhere: x and y of each point over the crop, see slimalign.runtimes.answers."""
+OUTPUTS = ("heatmaps", "points", *COORDINATES)
+COLOURS = ("rgb", "bgr")
+ORIGINS = ("centre", "edge")
+VALUES_PER_POINT = (2, 3)
 READING = ("input_size", "box_scale", "mean", "std", "scheme", "decoder", "stride")
 """Entries of the manifest that decide the points beside the model file."""
+FOREIGN_READING = ("colour", "output_name", "origin", "values_per_point", "landmarks")
+"""The same of files from elsewhere; bundles of older versions have none of them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class Manifest:
     input and the heatmaps. Where ``output`` is ``points`` the file decodes its heatmaps itself. The input is RGB:
     (pixel / 255 - mean) / std, float32. ``stride`` is the input size over the heatmap size. ``batch`` is the fixed
     batch size, or None where any batch size can be run.
+    A file from elsewhere may take its ``colour`` as ``bgr``, then ``mean`` and ``std`` are in that order too. Where it
+    gives coordinates, ``output`` says in what unit, ``origin`` whether 0 stands for the ``centre`` of the first pixel
+    or the crop's ``edge``, half a pixel before it, and ``values_per_point`` how many numbers each point has, x and y
+    first; their points score 1. ``landmarks`` names for each point of the scheme the file's point, None where they are
+    the same; ``output_name`` is that of the output, where the file has others.
     ``files`` maps each file beside the manifest to its sha256. ``cost`` holds params and multiply-adds
     (``macs``), whole and without the head; ``nme`` maps a split to the NME in percent that this file was
     measured to have on it; ``tools`` maps each tool that made the file to its version. ``calibration`` is the hash of
@@ -65,6 +76,11 @@ class Manifest:
     int8_share: float | None = None
     gate: Mapping[str, float] | None = None
     score_threshold: float | None = None
+    colour: str = "rgb"
+    output_name: str | None = None
+    origin: str = "centre"
+    values_per_point: int = 2
+    landmarks: tuple[int, ...] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -78,6 +94,12 @@ class Manifest:
         become points. Another decoder or crop makes another NME of the same model file.
         """
         reading = {name: getattr(self, name) for name in READING}
+        # Only what is not as it always was: the keys of older bundles stay as they are.
+        usual = {entry.name: entry.default for entry in fields(self)}
+        foreign = {name: getattr(self, name) for name in FOREIGN_READING}
+        reading |= {name: value for name, value in foreign.items() if value != usual[name]}
+        if self.output in COORDINATES:
+            reading["output"] = self.output
         key = json.dumps([self.files[self.model], reading], sort_keys=True)
         return hashlib.sha256(key.encode()).hexdigest()
 
@@ -171,98 +193,48 @@ def _manifest_from(path: Path) -> Manifest:
             " update slimalign or export again"
         )
     needed = {entry.name for entry in fields(Manifest) if entry.default is entry.default_factory is MISSING}
-    wrong = sorted((needed - set(data)) | (set(data) - set(_KINDS)))
+    wrong = sorted((needed - set(data)) | (set(data) - set(KINDS)))
     if wrong:
         raise UserError(
             f"{path}: the entries {', '.join(wrong)} are missing or unknown; export the bundle again"
         )
-    _check_kinds(data, path)
+    check_kinds(data, path)
     data["mean"], data["std"] = tuple(data["mean"]), tuple(data["std"])
+    if data.get("landmarks") is not None:
+        data["landmarks"] = tuple(data["landmarks"])
     manifest = Manifest(**data)
     _check(manifest, path)
     return manifest
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What an entry must be, in ``words``; ``holds`` says whether a value read from JSON is that."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-    def or_null(self) -> _Kind:
-        return _Kind(f"{self.words} or null", lambda value: value is None or self.holds(value))
-
-    def by_name(self) -> _Kind:
-        return _Kind(
-            f"an object in which each value is {self.words}",
-            lambda value: isinstance(value, dict) and all(map(self.holds, value.values())),
-        )
-
-    def three_times(self) -> _Kind:
-        return _Kind(
-            f"a list of three values, each {self.words}",
-            lambda value: isinstance(value, list) and len(value) == 3 and all(map(self.holds, value)),
-        )
-
-
-_TEXT = _Kind("text", lambda value: isinstance(value, str))
-# Not by isinstance: true and false are whole numbers to Python.
-_WHOLE = _Kind("a whole number", lambda value: type(value) is int)
-_COUNT = _Kind("a whole number from 0", lambda value: type(value) is int and value >= 0)
-_NUMBER = _Kind("a finite number", lambda value: type(value) in (int, float) and math.isfinite(value))
-
-_KINDS: Mapping[str, _Kind] = MappingProxyType(
-    {
-        "name": _TEXT,
-        "model": _TEXT,
-        "format": _TEXT,
-        "precision": _TEXT,
-        "input_size": _WHOLE,
-        "box_scale": _NUMBER,
-        "layout": _TEXT,
-        "mean": _NUMBER.three_times(),
-        "std": _NUMBER.three_times(),
-        "scheme": _TEXT,
-        "decoder": _TEXT,
-        "stride": _WHOLE,
-        "batch": _WHOLE.or_null(),
-        "output": _TEXT,
-        "files": _TEXT.by_name(),
-        "cost": _COUNT.by_name(),
-        "nme": _NUMBER.by_name(),
-        "tools": _TEXT.by_name(),
-        "calibration": _TEXT.or_null(),
-        "int8_share": _NUMBER.or_null(),
-        "gate": _NUMBER.by_name().or_null(),
-        "score_threshold": _NUMBER.or_null(),
-        "schema_version": _WHOLE,
-    }
-)
-
-
-def _check_kinds(data: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError for the first entry of a manifest that is of another kind than ``_KINDS`` says."""
-    for entry, value in data.items():
-        if not _KINDS[entry].holds(value):
-            raise UserError(
-                f"{path}: {entry} = {json.dumps(value)}, must be {_KINDS[entry].words}; export the bundle again"
-            )
-
-
 def _check(manifest: Manifest, path: Path) -> None:
     """Raise UserError for the first entry that no session could work with."""
+    chosen = {
+        "layout": LAYOUTS,
+        "output": OUTPUTS,
+        "decoder": DECODERS,
+        "scheme": tuple(SCHEMES),
+        "colour": COLOURS,
+        "origin": ORIGINS,
+        "values_per_point": VALUES_PER_POINT,
+    }
+    for entry, known in chosen.items():
+        value = getattr(manifest, entry)
+        if value not in known:
+            told = f"'{value}'" if isinstance(value, str) else value
+            raise UserError(
+                f"{path}: {entry} = {told}, must be one of {', '.join(map(str, known))}; export the bundle again"
+            )
+    points, landmarks = manifest.landmark_scheme.count, manifest.landmarks
     faults = {
-        f"layout = '{manifest.layout}', must be one of {', '.join(LAYOUTS)}": manifest.layout not in LAYOUTS,
-        f"output = '{manifest.output}', must be one of {', '.join(OUTPUTS)}": manifest.output not in OUTPUTS,
-        f"decoder = '{manifest.decoder}', must be one of {', '.join(DECODERS)}": manifest.decoder
-        not in DECODERS,
-        f"scheme = '{manifest.scheme}', must be one of {', '.join(SCHEMES)}": manifest.scheme not in SCHEMES,
         f"input_size = {manifest.input_size}, must be at least 1": manifest.input_size < 1,
         f"stride = {manifest.stride}, must be at least 1": manifest.stride < 1,
         f"batch = {manifest.batch}, must be at least 1 or null": manifest.batch is not None
         and manifest.batch < 1,
         "std and box_scale must be positive": min(*manifest.std, manifest.box_scale, 1) <= 0,
+        f"landmarks names {len(landmarks or ())} points, scheme '{manifest.scheme}' has {points}": landmarks
+        is not None
+        and len(landmarks) != points,
         f"model = '{manifest.model}' is not among its files": manifest.model not in manifest.files,
         "its files must lie in the bundle's folder": any(Path(name).name != name for name in manifest.files),
     }

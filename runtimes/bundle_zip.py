@@ -52,11 +52,21 @@ def unpacked(path: Path, digest: str, read: Read[Opened]) -> Opened:
     that were built in it. Raises UserError for a zip that is cut short or holds anything but one bundle's files, and
     leaves nothing of it behind.
     """
+    return kept_in_cache(path, digest, _extract, read)
+
+
+def kept_in_cache(path: Path, digest: str, fill: Callable[[Path, Path], None], read: Read[Opened]) -> Opened:
+    """The bundle in the user's cache that is made of ``path``, whose content has the sha256 ``digest``.
+
+    One that is there and whole is taken as it is. Else ``fill`` writes what ``path`` stands for into an empty folder,
+    its second argument; once that can be ``read``, it is renamed. Raises UserError, and leaves nothing behind, where it
+    cannot.
+    """
     folder = cache_folder() / f"{path.stem}-{digest[:16]}"
     try:
         return read(folder)
     except UserError:  # not there yet, or no longer whole
-        _unpack(path, folder, read)
+        _make(path, folder, fill, read)
     return read(folder)
 
 
@@ -66,13 +76,13 @@ def cache_folder() -> Path:
     return (Path(given) if given else Path.home() / ".cache") / "slimalign" / "bundles"
 
 
-def _unpack(path: Path, folder: Path, read: Read[Opened]) -> None:
+def _make(path: Path, folder: Path, fill: Callable[[Path, Path], None], read: Read[Opened]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as name:
             part = Path(name) / "new"
             part.mkdir()
-            _extract(path, part)
+            fill(path, part)
             _check_whole(path, part, read)
             _put(part, folder, read)
     except OSError as error:

@@ -50,6 +50,19 @@ def device_state(root: str = "/") -> Dict[str, Any]:
     }
 
 
+def brief_state(root: str = "/") -> Dict[str, Any]:
+    """What tells in no time whether the machine slows itself down, of the hottest zone and the fastest core.
+
+    ``hottest_c`` in degrees Celsius and ``fastest_mhz``; None where it is not told.
+    """
+    zones, clocks = temperatures_c(root), cpu_mhz(root)
+    degrees = [value for value in zones.values() if value != UNKNOWN] if isinstance(zones, dict) else []
+    return {
+        "hottest_c": max(degrees) if degrees else None,
+        "fastest_mhz": max(clocks) if isinstance(clocks, list) else None,
+    }
+
+
 def read_text(path: str) -> Optional[str]:
     """What the file ``path`` holds, without the ends; None where it cannot be read or holds nothing."""
     try:

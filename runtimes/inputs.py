@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def network_inputs(crops: "Image", manifest: "Manifest", out: "Optional[Float32]" = None) -> "Float32":
     """Normalise ``crops`` (N, S, S, 3) uint8 RGB: (pixel / 255 - mean) / std in the layout of ``manifest``.
 
-    The answer is contiguous float32, (N, 3, S, S) for NCHW and (N, S, S, 3) for NHWC; it is ``out`` where that is
-    given, an array of that kind. Raises UserError where the crops are not uint8 or not of the network's input size.
+    Channels are in the manifest's ``colour``, as are its mean and std. The answer is contiguous float32, (N, 3, S, S)
+    for NCHW and (N, S, S, 3) for NHWC; it is ``out`` where that is given, an array of that kind. Raises UserError where
+    the crops are not uint8 or not of the network's input size.
     """
     size = manifest.input_size
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
@@ -33,6 +34,8 @@ def network_inputs(crops: "Image", manifest: "Manifest", out: "Optional[Float32]
     if out is None:
         out = np.empty((len(crops), *input_shape(manifest)), dtype=np.float32)
     scale, offset = _scale_and_offset(manifest)
+    if manifest.colour == "bgr":
+        crops = crops[..., ::-1]
     fill = _channels_first if manifest.layout == "NCHW" else _channels_last
     fill(crops, scale, offset, out)
     return out

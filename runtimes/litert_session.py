@@ -3,12 +3,12 @@
 import ctypes
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Union
 
 import numpy as np
 
 from slimalign.runtimes.errors import MissingLibraryError, UserError
-from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, answer_of, check_batch, thread_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ class LiteRtSession:
         return self._answer([end.real(found[end.tensor]) for end in self._outputs])
 
     def _answer(self, found: List[Float32]) -> Float32:
-        return found[0] if self.manifest.output == "heatmaps" else joined(*found)
+        return answer_of(found, self.manifest)
 
     def _resize(self, inputs: Float32) -> None:
         """Plan the tensors anew for the shape of ``inputs``."""
@@ -194,19 +194,28 @@ def _told(delegate: str) -> str:
 
 def _only(bundle: "Bundle", what: str, details: List[Dict[str, Any]]) -> _End:
     """The one input or output of the model."""
-    if len(details) != 1 or details[0]["dtype"] not in (np.float32, np.int8, np.int16):
+    if len(details) != 1 or not is_number(details[0]):
         found = ", ".join(f"{detail['name']} {np.dtype(detail['dtype'])}" for detail in details)
         raise UserError(
-            f"{bundle.model_path}: its {what} are {found}; exactly one of float32, int8 or int16 is needed, export it"
-            " again"
+            f"{bundle.model_path}: its {what} are {found}; exactly one of float32 is needed, or of int8, uint8 or"
+            " int16 with a scale, export it again"
         )
     return _end(details[0])
 
 
+def is_number(detail: "Mapping[str, Any]") -> bool:
+    """Whether real numbers can be told by what LiteRT calls this input or output."""
+    if detail["dtype"] in (np.int8, np.uint8, np.int16):
+        return bool(detail["quantization"][0] > 0)
+    return bool(detail["dtype"] == np.float32)
+
+
 def _outputs(bundle: "Bundle", details: List[Dict[str, Any]]) -> List[_End]:
-    """The heatmaps, or the points and their scores."""
-    if bundle.manifest.output == "heatmaps":
-        return [_only(bundle, "outputs", details)]
+    """The heatmaps or the coordinates, or the points and their scores."""
+    if bundle.manifest.output != "points":
+        wanted = bundle.manifest.output_name
+        chosen = [detail for detail in details if wanted in (None, detail["name"])]
+        return [_only(bundle, "outputs", chosen or details)]
     by_rank = {len(detail["shape"]): detail for detail in details if detail["dtype"] is np.float32}
     if set(by_rank) != {2, 3} or len(details) != len(by_rank):
         found = ", ".join(f"{d['name']} {np.dtype(d['dtype'])} {list(d['shape'])}" for d in details)

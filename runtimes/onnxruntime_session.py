@@ -1,14 +1,15 @@
 """Bundles in ONNX Runtime. Python 3.6 syntax, see session.py."""
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional, Union
 
 import numpy as np
 
 from slimalign.runtimes.errors import MissingLibraryError, UserError
-from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, joined, thread_count
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, answer_of, check_batch, thread_count
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from slimalign.runtimes.bundle import Bundle
@@ -20,18 +21,27 @@ CPU = "CPUExecutionProvider"
 class OnnxRuntimeSession:
     """An ONNX file in ONNX Runtime; ``threads`` None means all cores.
 
-    What the provider of ``backend`` does not know runs on the CPU. Raises UserError where ONNX Runtime is not
-    installed, lacks the provider or cannot open the file.
+    What the provider of ``backend`` does not know runs on the CPU. With ``trace``, the beginning of a path, ONNX
+    Runtime writes down when each of its own operators ran. Raises UserError where it is not installed, lacks the
+    provider or cannot open the file.
     """
 
-    def __init__(self, bundle: "Bundle", threads: Optional[int] = None, backend: Backend = DEFAULT_BACKEND):
+    def __init__(
+        self,
+        bundle: "Bundle",
+        threads: Optional[int] = None,
+        backend: Backend = DEFAULT_BACKEND,
+        trace: Optional[str] = None,
+    ):
         self.manifest = bundle.manifest
         self.threads = thread_count(threads)
         provider = backend.provider.lower()
         self.runtime = "onnxruntime" if provider == "cpu" else f"onnxruntime-{provider}"
         self._path = bundle.model_path
-        self._session = _open(bundle, self.threads, provider)
-        self.version = f"onnxruntime {_library(bundle).__version__}"
+        self._session = open_onnx(
+            self._path, self.threads, "export it again or update onnxruntime", provider, trace
+        )
+        self.version = f"onnxruntime {_library(self._path).__version__}"
         self._input = _only(bundle, "inputs", self._session.get_inputs()).name
         self._outputs = _outputs(bundle, self._session.get_outputs())
 
@@ -39,7 +49,11 @@ class OnnxRuntimeSession:
         """Raw heatmaps of normalised ``inputs``, see Session."""
         check_batch(inputs, self.manifest)
         found = [np.asarray(values, dtype=np.float32) for values in self._run(inputs)]
-        return found[0] if self.manifest.output == "heatmaps" else joined(*found)
+        return answer_of(found, self.manifest)
+
+    def end_trace(self) -> str:
+        """The path of the JSON of what ran when, which is written now; nothing is written down any more."""
+        return str(self._session.end_profiling())
 
     def _run(self, inputs: Float32) -> Any:
         from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -69,24 +83,34 @@ class OnnxRuntimeSession:
         del self._session
 
 
-def _library(bundle: "Bundle") -> Any:
+def _library(path: "Union[Path, str]") -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingLibraryError(bundle.model_path, "ONNX Runtime", "onnxruntime", "onnxruntime")
+        raise MissingLibraryError(path, "ONNX Runtime", "onnxruntime", "onnxruntime")
     return importlib.import_module("onnxruntime")
 
 
-def _open(bundle: "Bundle", threads: int, provider: str) -> Any:
-    onnxruntime = _library(bundle)
+def open_onnx(
+    path: "Union[Path, str]", threads: int, mend: str, provider: str = "cpu", trace: Optional[str] = None
+) -> Any:
+    """ONNX Runtime's session of the file ``path``, which writes a ``trace`` where that is given.
+
+    Raises UserError where it is not installed, lacks the provider, or cannot open the file: then ``mend`` is the way
+    out.
+    """
+    onnxruntime = _library(path)
     from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    if trace is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = trace
     chosen = _provider(onnxruntime, provider)
     try:
         session = onnxruntime.InferenceSession(
-            str(bundle.model_path),
+            str(path),
             sess_options=options,
             providers=[chosen] + [CPU] * (chosen != CPU),
             # Or it would begin anew on the CPU where the provider fails, under the provider's name.
@@ -103,8 +127,7 @@ def _open(bundle: "Bundle", threads: int, provider: str) -> Any:
     ) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{bundle.model_path}: ONNX Runtime {onnxruntime.__version__} cannot open it ({reason});"
-            " export it again or update onnxruntime"
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it ({reason}); {mend}"
         ) from error
     # ONNX Runtime goes on without a provider that does not start, such as CUDA without a driver.
     if chosen not in session.get_providers():
@@ -138,9 +161,11 @@ def _only(bundle: "Bundle", what: str, values: List[Any]) -> Any:
 
 
 def _outputs(bundle: "Bundle", values: List[Any]) -> List[str]:
-    """The names of the heatmaps, or of the points and their scores."""
-    if bundle.manifest.output == "heatmaps":
-        return [_only(bundle, "outputs", values).name]
+    """The names of the heatmaps or the coordinates, or of the points and their scores."""
+    if bundle.manifest.output != "points":
+        wanted = bundle.manifest.output_name
+        chosen = [value for value in values if wanted in (None, value.name)]
+        return [_only(bundle, "outputs", chosen or values).name]
     by_rank = {len(value.shape): value.name for value in values if value.type == "tensor(float)"}
     if set(by_rank) != {2, 3} or len(values) != len(by_rank):
         found = ", ".join(f"{value.name} {value.type} {value.shape}" for value in values)

@@ -5,7 +5,7 @@ This and the sessions are read by a Jetson's Python 3.6 too, in the agent: their
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -44,8 +44,8 @@ class Session(Protocol):
         """Raw heatmaps of normalised ``inputs``, both in the layout that the manifest names.
 
         (N, 3, S, S) -> (N, K, H, W) for NCHW, (N, S, S, 3) -> (N, H, W, K) for NHWC. A file that decodes them
-        itself gives (N, K, 3) instead: x and y in pixels of the crop, and the score. The answer is the caller's own:
-        a later run does not change it.
+        itself gives (N, K, 3) instead: x and y in pixels of the crop, and the score; one from elsewhere that gives
+        coordinates (N, V) as they are. The answer is the caller's own: a later run does not change it.
         """
         ...
 
@@ -80,6 +80,13 @@ DEFAULT_BACKEND = Backend()
 def joined(points: "Float32", scores: "Float32") -> "Float32":
     """Points (N, K, 2) and scores (N, K) as one array (N, K, 3)."""
     return np.concatenate([points, scores[..., None]], axis=2)
+
+
+def answer_of(found: "List[Float32]", manifest: "Manifest") -> "Float32":
+    """What ``run`` gives, of the outputs that were ``found``: heatmaps, points and scores, or coordinates."""
+    if manifest.output == "points":
+        return joined(*found)
+    return found[0] if manifest.output == "heatmaps" else found[0].reshape(len(found[0]), -1)
 
 
 def available_cores() -> int:

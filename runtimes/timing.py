@@ -19,6 +19,9 @@ P99_NEEDS = 1000
 """Samples below which a 99th percentile means nothing and is not given."""
 
 
+DRAFT_MODE, REFERENCE_MODE, SUSTAINED_MODE = MODES = ("draft", "reference", "sustained")
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a latency was measured; figures under different ``key``s are not ranked together.
@@ -26,7 +29,8 @@ class Protocol:
     ``name`` says what is timed (``kernel``: the inference call alone) and ``version`` changes with how.
     A measurement is spread over ``rounds`` visits: the first begins with ``warm_up``, each later one with
     ``settle``, and each measures its share of ``length``. Mode ``reference`` demands a warm-up of 50 calls
-    and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look.
+    and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look; ``sustained`` measures a setting
+    in one go, from a device at rest, to see what heat does to it.
     """
 
     name: str
@@ -38,11 +42,11 @@ class Protocol:
     rounds: int
 
     def __post_init__(self) -> None:
-        if self.mode not in ("draft", "reference"):
-            raise UserError(f"mode '{self.mode}' is unknown; choose draft or reference")
+        if self.mode not in MODES:
+            raise UserError(f"mode '{self.mode}' is unknown; choose one of {', '.join(MODES)}")
         if self.rounds < 1 or self.length.calls < 1:
             raise UserError(f"protocol {self.key}: at least one round and one call are needed")
-        if self.mode == "reference" and not (
+        if self.mode == REFERENCE_MODE and not (
             _covers(self.warm_up, REFERENCE_WARM_UP) and _covers(self.length, REFERENCE_LENGTH)
         ):
             raise UserError(
@@ -68,8 +72,23 @@ REFERENCE_WARM_UP = Span(calls=50, seconds=2.0)
 REFERENCE_LENGTH = Span(calls=1024, seconds=60.0)
 
 SETTLE = Span(calls=3, seconds=0.02)
-REFERENCE = Protocol("kernel", 1, "reference", REFERENCE_WARM_UP, SETTLE, REFERENCE_LENGTH, rounds=12)
-DRAFT = Protocol("kernel", 1, "draft", Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=3)
+REFERENCE = Protocol("kernel", 1, REFERENCE_MODE, REFERENCE_WARM_UP, SETTLE, REFERENCE_LENGTH, rounds=12)
+DRAFT = Protocol("kernel", 1, DRAFT_MODE, Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=3)
+
+WINDOW_S = 5.0
+LEAST_WINDOWS = 20
+"""A sustained measurement is told in windows of so many seconds, or shorter ones where there would be too few."""
+
+
+def sustained(minutes: float) -> Protocol:
+    """Calls that follow one another for ``minutes``, each window a visit; raises UserError where that is no time."""
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise UserError(f"--sustained {minutes:g}: give minutes above 0")
+    windows = max(LEAST_WINDOWS, math.ceil(60 * minutes / WINDOW_S))
+    at_once = Span(0, 0.0)
+    return Protocol(
+        "kernel", 1, SUSTAINED_MODE, at_once, at_once, Span(windows, 60 * minutes), rounds=windows
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +161,8 @@ class Record:
     inference after it, ``version`` the library that ran it. ``target`` is the address of the machine, ``cpu`` its
     processor or board, ``unknown`` where it does not tell; ``before`` and ``after`` are its states, see
     slimalign.runtimes.device_state. ``started`` is the time the measurement began, ISO 8601 in UTC.
-    ``visits`` are how many of the samples each round gave, empty where that was not kept. ``inputs`` says what faces
+    ``visits`` are how many of the samples each round gave, empty where that was not kept, and ``visit_states`` the
+    device's at the beginning of each, see brief_state, where it was measured in one go. ``inputs`` says what faces
     were run. ``transfers`` says of a GPU whether a call takes data there and back, ``graph`` whether its work was
     replayed as one. ``intervals`` are those of the percentiles by their names, as in ``p50_ms``. ``memory`` and
     ``energy`` are None where they were not measured.
@@ -171,6 +191,7 @@ class Record:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     memory: Memory | None = None
     energy: Energy | None = None
+    visit_states: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         Timing((self.init_ms, self.first_ms))
@@ -217,7 +238,9 @@ class Record:
 
     def summary(self) -> dict[str, Any]:
         """Figures without the raw samples, for ``--json``; ``p99_ms`` only from 1000 samples on."""
-        plain = {name: value for name, value in asdict(self).items() if name != "samples_ms"}
+        plain = {
+            name: value for name, value in asdict(self).items() if name not in ("samples_ms", "visit_states")
+        }
         return {
             **plain,
             **{f"p{percent}_ms": self.timing.percentile_ms(percent) for percent in self.percents},
@@ -225,14 +248,19 @@ class Record:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary and the raw samples, for the results file."""
-        return {**self.summary(), "samples_ms": list(self.samples_ms)}
+        """The summary, the raw samples and the states, for the results file."""
+        return {
+            **self.summary(),
+            "samples_ms": list(self.samples_ms),
+            "visit_states": [dict(state) for state in self.visit_states],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
         values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        values |= {name: tuple(values[name]) for name in ("samples_ms", "visits") if name in values}
+        lists = ("samples_ms", "visits", "visit_states")
+        values |= {name: tuple(values[name]) for name in lists if name in values}
         intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
         memory, energy = values.get("memory"), values.get("energy")
         return cls(

@@ -8,15 +8,16 @@
     print(api.bench([bundle], batches=[1])[0].p50_ms)
     print(api.predict(bundle, "photo.jpg", [[80, 60, 280, 260]])[0]["points"])
 
-Where a folder is wanted, a path or what was read from it will do. What cannot be done raises ``UserError``, whose
-text is the line that the command line prints. Packages of an extra are imported by the verb that needs them, so
-that a device with one inference library can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of
-rich's; without one nothing is shown.
+Where a folder is wanted, a path or what was read from it will do; where a bundle is, also the TOML of a model from
+elsewhere, see ``slimalign.foreign``. What cannot be done raises ``UserError``, whose text is the line that the command
+line prints. Packages of an extra are imported by the verb that needs them, so that a device with one inference library
+can ``evaluate``, ``bench`` and ``predict``. ``progress`` is a bar of rich's; without one nothing is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
     from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
-    from slimalign.measuring import Profile
     from slimalign.parity_there import GoldenParity, Parity
     from slimalign.passes import Figures, Pass
     from slimalign.places import Where
+    from slimalign.profiling import Profile
     from slimalign.runtimes.timing import Record
     from slimalign.targets.target import Target
 
@@ -123,6 +124,7 @@ def export(
     formats: Sequence[str] | None = None,
     out: str | Path | None = None,
     *,
+    name: str | None = None,
     target: str | Path | None = None,
     jetpack: str | None = None,
     data: str | Path | None = None,
@@ -141,15 +143,15 @@ def export(
 ) -> list[Bundle]:
     """Export a finished run's student, or a PyTorch bundle, as ``out``/<name>-<format> for each of ``formats``.
 
-    ``out`` is ``exported``/<name of the source's folder> by default; ``formats`` are those worth having on ``target``,
-    a name or a profile's file (with JetPack ``jetpack``, by default its newest), or else ``onnx`` and ``litert``. Files
-    of fewer bits than float32 need the faces of ``data``, or none where the run's are drawn; a run reads them by its
-    recipe. With ``decode_inside`` the files give points and scores in place of heatmaps; ``opset`` is that of ONNX
-    files, 13 or 17, by default the target's; with ``batch`` they take batches of this size alone. With a
-    ``compute_capability``, as in ``8.6``, the engines of TensorRT bundles are built ahead of time, for the least, the
-    best and the largest of ``batches``. Of an int8 file that does not pass the gate ``rescue`` keeps the worst blocks
-    in float, and ``qat`` trains its network for int8 where that is not asked for or does not do. With ``zipped`` each
-    bundle is also put into one file beside its folder, ``out``/<name>-<format>.zip.
+    ``out`` is ``exported``/<name of the source's folder> by default, ``name`` the student's own; ``formats`` are those
+    worth having on ``target``, a name or a profile's file (with JetPack ``jetpack``, by default its newest), or else
+    ``onnx`` and ``litert``. Files of fewer bits than float32 need the faces of ``data``, or none where the run's are
+    drawn; a run reads them by its recipe. With ``decode_inside`` the files give points and scores in place of
+    heatmaps; ``opset`` is that of ONNX files, 13 or 17, by default the target's; with ``batch`` they take batches of
+    this size alone. With a ``compute_capability``, as in ``8.6``, the engines of TensorRT bundles are built ahead of
+    time, for the least, the best and the largest of ``batches``. Of an int8 file that does not pass the gate
+    ``rescue`` keeps the worst blocks in float, and ``qat`` trains its network for int8 where that is not asked for or
+    does not do. With ``zipped`` each bundle is also put into one file beside its folder, ``out``/<name>-<format>.zip.
     """
     from slimalign.export.workbench import GraphOptions
     from slimalign.export_jobs import RescueBy
@@ -172,6 +174,7 @@ def export(
         rescue=RescueBy(rescue, qat),
         target=device,
         zipped=zipped,
+        name=name,
     )
     faces = FacesFolder(_path(data), data_format, normaliser, skip_bad)
     return write(Path(source), formats, _path(out), faces, options, progress or _silent())
@@ -201,7 +204,7 @@ def evaluate(
     from slimalign.places import finding_at
 
     opened, bar = _bundle(bundle), progress or _silent()
-    where = _where(target, python, benchmark_model, backend, [opened], bar)
+    where = _where(target, python, benchmark_model, [backend], [opened], bar)
     return eval_bundle(
         opened,
         Path(data),
@@ -242,7 +245,7 @@ def parity(
     from slimalign.targets.address import LOCAL
 
     opened, bar = _bundle(bundle), progress or _silent()
-    finding = finding_at(_where(target or LOCAL, python, benchmark_model, backend, [opened], bar))
+    finding = finding_at(_where(target or LOCAL, python, benchmark_model, [backend], [opened], bar))
     if target is None:
         if data is not None:
             raise UserError(
@@ -266,20 +269,24 @@ def bench(
     data_format: str = "300w",
     skip_bad: bool = False,
     reference: bool = False,
+    sustained: float | None = None,
     results: str | Path | None = None,
     target: str = "local",
     python: str | None = None,
     benchmark_model: str | Path | None = None,
-    backend: Backend = DEFAULT_BACKEND,
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     progress: Progress | None = None,
 ) -> Sequence[Record | ToldLatency]:
     """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
 
-    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft. ``target``
-    is ``local``, ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call
-    goes on. ``python`` is the interpreter there. On a phone, ``adb:SERIAL``, the program at ``benchmark_model``
-    measures, which tells no single samples. ``backend`` says what of a runtime computes.
+    ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft, and
+    ``sustained`` so many minutes of calls each, one setting after another. ``target`` is ``local``,
+    ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call goes on, and so
+    it does on this machine after a break, with ``results``. ``python`` is the interpreter there. On a phone,
+    ``adb:SERIAL``, the program at ``benchmark_model`` measures, which tells no single samples. Each of ``backends``
+    says what of a runtime computes.
     """
+    from slimalign.benching import DRAWN, inputs_told, protocol_of
     from slimalign.benchmarks.phone import Phone
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
@@ -287,16 +294,19 @@ def bench(
     from slimalign.places import place_at
 
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
-    place = place_at(_where(target, python, benchmark_model, backend, opened, bar))
+    protocol = protocol_of(reference, sustained)
+    where = _where(target, python, benchmark_model, backends, opened, bar, results)
+    place = place_at(where)
     if isinstance(place, Phone):
         if data is not None:
             raise UserError(f"--data {data}: benchmark_model runs on random input; leave it out")
-        return bench_phone(opened, batches, threads, bar, place, reference, _path(results))
-    samples = None
+        return bench_phone(opened, batches, threads, bar, place, protocol, where.results)
+    samples, inputs = None, DRAWN
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme
         samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
-    return measure(opened, batches, threads, bar, samples, reference, _path(results), place)
+        inputs = inputs_told(data_format, split, samples)
+    return measure(opened, batches, threads, bar, samples, protocol, where.results, place, inputs, where.note)
 
 
 def points(
@@ -456,11 +466,23 @@ def follow(
     return figures
 
 
-def profile(network: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Parameters and multiply-adds of a network by name, of an architecture's JSON, or of a bundle."""
-    from slimalign.measuring import profile as count
+def profile(
+    network: str | Path,
+    landmarks: int | None = None,
+    input_size: int | None = None,
+    *,
+    timed: bool = False,
+    threads: int | None = 1,
+    results: str | Path | None = None,
+) -> Profile:
+    """Cost of a network by name, of an architecture's JSON, of a bundle, or of an .onnx or .tflite file, by layers.
 
-    return count(network, landmarks, input_size)
+    With ``timed`` also how long the runtime of a bundle takes for each layer; ``results`` gets the layers of a bundle.
+    Raises ``slimalign.runtimes.errors.CheckError``, a UserError, for a file with operators that cannot be counted.
+    """
+    from slimalign.profiling import profile as count
+
+    return count(str(network), landmarks, input_size, timed, threads, _path(results))
 
 
 def targets() -> list[Target]:
@@ -471,16 +493,19 @@ def targets() -> list[Target]:
 
 
 def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Report:
-    """What in a file, or in a bundle's model file, does not run on a device, or slowly, or computes something else.
+    """What in a file, a bundle's or a TOML's too, does not run on a device, or slowly, or computes something else.
 
     ``target`` is the name of a device, or the path of a profile of your own; a Jetson has its newest JetPack, or the
     version ``jetpack``. The report's ``facts`` say what is in the file; of its ``findings`` those of level ``error``
     tell what does not run there or computes something else. Nothing is run on the device, or needed from it.
     """
     from slimalign.export.lint.lint import lint as read
+    from slimalign.foreign import bundle_at
     from slimalign.targets.profile import target_named
 
-    return read(Path(file), target_named(target, jetpack))
+    path = Path(file)
+    report = read(bundle_at(path).folder if path.suffix == ".toml" else path, target_named(target, jetpack))
+    return replace(report, file=str(file))
 
 
 def doctor(target: str | None = None, python: str | None = None) -> Diagnosis:
@@ -505,27 +530,31 @@ def _known_formats(target: Target) -> Sequence[str]:
 
 
 def _bundle(given: str | Path | Bundle) -> Bundle:
-    return given if isinstance(given, Bundle) else read_bundle(given)
+    from slimalign.foreign import bundle_at
+
+    return given if isinstance(given, Bundle) else bundle_at(given)
 
 
 def _where(
     target: str,
     python: str | None,
     benchmark_model: str | Path | None,
-    backend: Backend,
+    backends: Sequence[Backend],
     bundles: Sequence[Bundle],
     progress: Progress,
+    results: str | Path | None = None,
 ) -> Where:
     """What is said of the machine; raises UserError for a choice of backend that none of ``bundles`` has a use for."""
     from slimalign.benchmarks.opening import check_backend
     from slimalign.places import Where
 
-    check_backend(backend, bundles)
+    for backend in backends:
+        check_backend(backend, bundles)
 
     def note(text: str) -> None:
         progress.console.print(text, markup=False, highlight=False)
 
-    return Where(target, python, _path(benchmark_model), backend, note)
+    return Where(target, python, _path(benchmark_model), backends, note, _path(results))
 
 
 def _path(given: str | Path | None) -> Path | None:

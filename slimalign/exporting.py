@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ class ExportOptions:
 
     With ``engine`` the engines of TensorRT bundles are built too, ahead of time; ``rescue`` is for int8 files that
     fail; every file is linted for ``target``, where there is one. With ``zipped`` a zip of each bundle is put beside
-    it.
+    it. ``name`` is that of the bundles, by default the source's own.
     """
 
     graph: GraphOptions = field(default_factory=GraphOptions)
@@ -56,6 +56,7 @@ class ExportOptions:
     rescue: RescueBy = field(default_factory=RescueBy)
     target: Target | None = None
     zipped: bool = False
+    name: str | None = None
 
 
 def export(
@@ -88,7 +89,7 @@ def export(
         raise UserError(
             f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )
-    subject = _subject_from(source)
+    subject = _named(_subject_from(source), options.name)
     needless = data.folder is None and all(kind.exact for kind in kinds)
     faces = None if needless else _export_faces(source, subject, data, progress)
     bench = Workbench(subject, parity_crops(source, subject), faces, options.graph)
@@ -105,6 +106,17 @@ def export(
             bundle.write_zip(bundle.folder.with_name(f"{bundle.folder.name}.zip"))
     raise_all(failures)
     return bundles
+
+
+def _named(subject: ExportSubject, name: str | None) -> ExportSubject:
+    """``subject`` under ``name``, which becomes part of folders' names."""
+    if name is None:
+        return subject
+    if not name or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+        raise UserError(
+            f"--name {name!r}: it becomes a folder's name; leave out slashes, and a dot at the start"
+        )
+    return replace(subject, name=name)
 
 
 def _check_runs(formats: Sequence[str], target: Target, engine: Settings | None) -> None:

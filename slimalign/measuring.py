@@ -1,22 +1,24 @@
-"""The verbs that measure and choose: profile, eval, bench, and the points for pick and report."""
+"""The verbs that measure and choose: eval, bench, and the points for pick and report."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from slimalign.benching import DRAWN
 from slimalign.benchmarks.accuracy import evaluate_normalisers
+from slimalign.benchmarks.gathering import Aside
 from slimalign.benchmarks.latency import crops_of
+from slimalign.benchmarks.opening import check_names
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.points import Point, join
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
@@ -26,84 +28,18 @@ from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import Sample, fingerprint_of, normalising_distances
 from slimalign.faces import read_split
 from slimalign.places import THIS_MACHINE, Finding, Place
-from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, is_bundle, read_bundle
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.sweep import FACES
-from slimalign.runtimes.timing import DRAFT, REFERENCE, Record
+from slimalign.runtimes.timing import DRAFT, SUSTAINED_MODE, Protocol, Record
 from slimalign.targets.address import LOCAL, is_address
 from slimalign.targets.profile import target_named
 from slimalign.targets.shell import cores_of
 
 Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A network's cost; ``layers`` are name, kind, parameters and multiply-adds of each, None for a bundle."""
-
-    network: str
-    landmarks: int
-    input_size: int
-    totals: dict[str, int]
-    layers: tuple[tuple[str, str, int, int], ...] | None
-
-    def to_dict(self, layers: bool = False) -> dict[str, Any]:
-        """What ``profile --json`` prints; with ``layers`` also ``{"name", "kind", "params", "macs"}`` of each."""
-        document: dict[str, Any] = {
-            "network": self.network,
-            "landmarks": self.landmarks,
-            "input": [self.input_size, self.input_size],
-            **self.totals,
-        }
-        if layers:
-            names = ("name", "kind", "params", "macs")
-            document["layers"] = [dict(zip(names, layer, strict=True)) for layer in self.known_layers()]
-        return document
-
-    def known_layers(self) -> tuple[tuple[str, str, int, int], ...]:
-        """The layers; raises UserError for a bundle, which records the totals alone."""
-        if self.layers is None:
-            raise UserError(
-                f"{self.network}: a bundle records the totals of its network, not the layers;"
-                " profile the architecture's JSON for them"
-            )
-        return self.layers
-
-
-COUNTS = ("params", "macs", "params_without_head", "macs_without_head")
-
-
-def profile(name: str, landmarks: int | None = None, input_size: int | None = None) -> Profile:
-    """Count a network given by name, by the path of an architecture's JSON, or by a bundle.
-
-    ``landmarks`` and ``input_size`` override what the name or the JSON stands for. Raises UserError for a network
-    that is not known, or cannot have so many landmarks or that input size.
-    """
-    if is_bundle(Path(name)):
-        return _bundle_profile(name, landmarks, input_size)
-    from slimalign.compress.cost import count
-    from slimalign.compress.networks.catalogue import build_network
-
-    built = build_network(name, landmarks, input_size)
-    cost = count(built.network, built.input_size)
-    layers = tuple((layer.name, layer.kind, layer.params, layer.macs) for layer in cost.layers)
-    return Profile(name, built.landmarks, built.input_size, cost.totals(), layers)
-
-
-def _bundle_profile(folder: str, landmarks: int | None, input_size: int | None) -> Profile:
-    manifest = read_bundle(folder).manifest
-    if landmarks is not None or input_size is not None:
-        raise UserError(
-            f"{folder}: a bundle has {manifest.landmark_scheme.count} landmarks and input size"
-            f" {manifest.input_size}; leave --landmarks and --input out, or profile the architecture's JSON"
-        )
-    if set(manifest.cost) != set(COUNTS):
-        raise UserError(f"{folder}: its {MANIFEST_NAME} does not hold the network's cost; export it again")
-    totals = {name: manifest.cost[name] for name in COUNTS}
-    return Profile(manifest.name, manifest.landmark_scheme.count, manifest.input_size, totals, None)
 
 
 def eval_bundle(
@@ -179,18 +115,27 @@ def bench(
     threads: Sequence[int | None],
     progress: Progress,
     samples: Sequence[Sample] | None = None,
-    reference: bool = False,
+    protocol: Protocol = DRAFT,
     results: Path | None = None,
     place: Place = THIS_MACHINE,
+    inputs: str = DRAWN,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Record]:
-    """Kernel latency of all bundles at ``place`` in one interleaved sweep, on ``samples`` or else on drawn faces.
+    """Kernel latency of all bundles at ``place`` in one sweep, on ``samples`` or else on drawn faces.
 
-    ``threads`` None stands for all cores.
+    ``threads`` None stands for all cores, ``inputs`` is what records say of the faces, ``note`` is told what the user
+    had better know. Raises UserError for two bundles that records could not tell apart.
     """
     if not bundles:
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
+    check_names(bundles)
     if results is not None:
         check_appendable(results)
+
+    def keep(records: Sequence[Record]) -> None:
+        if results is not None:
+            append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)])
+
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
     records = place.sweep(
@@ -198,12 +143,11 @@ def bench(
         batches,
         threads,
         crops_of(faces),
-        REFERENCE if reference else DRAFT,
+        protocol,
         lambda done, total: progress.update(task, completed=done, total=total),
+        Aside(inputs, note, keep),
     )
     progress.remove_task(task)
-    if results is not None:
-        append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)])
     return records
 
 
@@ -213,19 +157,24 @@ def bench_phone(
     threads: Sequence[int | None],
     progress: Progress,
     phone: Phone,
-    reference: bool = False,
+    protocol: Protocol = DRAFT,
     results: Path | None = None,
 ) -> list[ToldLatency]:
     """What benchmark_model tells of all bundles on a phone; ``results`` gets each record as soon as it is there.
 
-    ``threads`` None stands for all its cores.
+    ``threads`` None stands for all its cores. Raises UserError for a sustained measurement, of which it tells nothing.
     """
+    if protocol.mode == SUSTAINED_MODE:
+        raise UserError(
+            "--sustained: benchmark_model tells no single calls; measure a draft or a reference instead"
+        )
+    check_names(bundles)
     if results is not None:
         check_appendable(results)
     counts = list(dict.fromkeys(cores_of(phone.shell) if count is None else count for count in threads))
     records = []
     task = progress.add_task("measuring latency", total=len(bundles) * len(batches) * len(counts))
-    for record in phone.latencies(bundles, batches, counts, REFERENCE if reference else DRAFT):
+    for record in phone.latencies(bundles, batches, counts, protocol):
         records.append(record)
         if results is not None:
             append(results, [record])

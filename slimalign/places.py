@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from slimalign.benchmarks.accuracy import Finder
 from slimalign.benchmarks.device_latency import check_runs_on_devices, sweep_on
-from slimalign.benchmarks.latency import Crops, Progress, sweep
+from slimalign.benchmarks.gathering import Aside, Progress
+from slimalign.benchmarks.latency import Crops, sweep_here
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.phone import Phone, PhoneFinder
 from slimalign.runtimes.aligner import Aligner
@@ -38,15 +39,17 @@ class Where:
 
     ``target`` is ``local``, ``ssh://user@host``, ``adb:SERIAL``, or a profile that says how it is reached; ``python``
     is the interpreter there, by default the one that the profile names, or ``python3``; ``benchmark_model`` is
-    LiteRT's program for a phone; ``backend`` says what of a runtime computes. ``note`` is told what they had better
-    know meanwhile.
+    LiteRT's program for a phone; each of ``backends`` says what of a runtime computes, landmarks are found by the
+    first. ``note`` is told what they had better know meanwhile. ``results`` is the file that records go to: beside it
+    is kept what a sweep on this machine has found so far.
     """
 
     target: str = LOCAL
     python: str | None = None
     benchmark_model: Path | None = None
-    backend: Backend = DEFAULT_BACKEND
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,)
     note: Callable[[str], None] = lambda text: None
+    results: Path | None = None
 
 
 class Place(Protocol):
@@ -60,6 +63,7 @@ class Place(Protocol):
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        aside: Aside,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
         ...
@@ -71,9 +75,10 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class ThisMachine:
-    """The machine that slimalign runs on."""
+    """The machine that slimalign runs on; a sweep that was broken off goes on from what it kept beside ``results``."""
 
-    backend: Backend = DEFAULT_BACKEND
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,)
+    results: Path | None = None
 
     def sweep(
         self,
@@ -83,14 +88,17 @@ class ThisMachine:
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        aside: Aside,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
-        return sweep(bundles, batches, threads, crops, protocol, self.backend, progress=progress)
+        return sweep_here(
+            bundles, batches, threads, crops, protocol, self.backends, aside, self.results, progress
+        )
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
         """What finds landmarks with ``bundle`` here, on all cores."""
-        with open_bundle(bundle, None, self.backend) as session:
+        with open_bundle(bundle, None, self.backends[0]) as session:
             yield Aligner(session)
 
 
@@ -102,7 +110,7 @@ class ReachedDevice:
     """A device on which the agent works."""
 
     device: Device
-    backend: Backend = DEFAULT_BACKEND
+    backends: Sequence[Backend] = (DEFAULT_BACKEND,)
 
     def sweep(
         self,
@@ -112,15 +120,18 @@ class ReachedDevice:
         crops: Crops,
         protocol: LatencyProtocol,
         progress: Progress,
+        aside: Aside,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.device_latency."""
-        return sweep_on(self.device, bundles, batches, threads, crops, protocol, self.backend, progress)
+        return sweep_on(
+            self.device, bundles, batches, threads, crops, protocol, self.backends, progress, aside
+        )
 
     @contextmanager
     def finding(self, bundle: Bundle) -> Iterator[Finder]:
         """What finds landmarks with ``bundle`` there, on all cores."""
         check_runs_on_devices(bundle)
-        finder = DeviceAligner(self.device, bundle, None, self.backend)
+        finder = DeviceAligner(self.device, bundle, None, self.backends[0])
         yield finder
         finder.clear()
 
@@ -139,16 +150,35 @@ class _Reached:
         return self.address.startswith(ADB)
 
 
+def _address_and_python(target: str) -> tuple[str, str]:
+    if is_address(target):
+        return target, PYTHON
+    profile = target_named(target)
+    if profile.address is None:
+        raise UserError(
+            f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of"
+            " your own with an address"
+        )
+    return profile.address, profile.python
+
+
+def each_where(wheres: Sequence[Where]) -> list[Where]:
+    """Several machines in place of one: LiteRT's program is for the phones among them.
+
+    Raises UserError where one of them cannot be a target; nothing is sent to any of them.
+    """
+    phones = [where.target for where in wheres if _address_and_python(where.target)[0].startswith(ADB)]
+    found = [
+        replace(where, benchmark_model=None) if phones and where.target not in phones else where
+        for where in wheres
+    ]
+    for where in found:
+        _reached(where)
+    return found
+
+
 def _reached(where: Where) -> _Reached:
-    address, python = where.target, PYTHON
-    if not is_address(where.target):
-        profile = target_named(where.target)
-        if profile.address is None:
-            raise UserError(
-                f"target {profile.name}: its profile says not how to reach it; give ssh://user@host, or a profile of"
-                " your own with an address"
-            )
-        address, python = profile.address, profile.python
+    address, python = _address_and_python(where.target)
     found = _Reached(address, shell_of(address), at_home(where.python or python))
     if where.benchmark_model is not None and not found.is_phone:
         raise UserError(
@@ -165,10 +195,16 @@ def place_at(where: Where) -> Place | Phone:
     """The machine to measure on, which is a phone where one is named."""
     found = _reached(where)
     if found.shell is None:
-        return ThisMachine(where.backend)
+        return ThisMachine(where.backends, where.results)
     if found.is_phone and where.benchmark_model is not None:
-        return Phone(found.shell, where.benchmark_model, where.backend.delegate)
-    return ReachedDevice(Device(found.shell, found.python, where.note), where.backend)
+        return Phone(found.shell, where.benchmark_model, _only_delegate(where))
+    return ReachedDevice(Device(found.shell, found.python, where.note), where.backends)
+
+
+def _only_delegate(where: Where) -> str:
+    if len(where.backends) > 1:
+        raise UserError(f"{where.target}: benchmark_model measures one delegate at a time; give a single one")
+    return where.backends[0].delegate
 
 
 def finding_at(where: Where) -> Finding:

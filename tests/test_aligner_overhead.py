@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cells import onnx_bundle
 
+from slimalign.benchmarks import harness_overhead
 from slimalign.benchmarks.aligner_overhead import FACES, LARGE_PICTURES, Overhead, drawn_picture, measured
 from slimalign.benchmarks.import_time import PROGRAMS, more_seconds
 from slimalign.runtimes.decode import DECODERS
@@ -52,3 +53,22 @@ def test_every_program_is_started() -> None:
     found = more_seconds(rounds=1)
     assert list(found) == list(PROGRAMS)
     assert all(map(math.isfinite, found.values()))
+
+
+def test_the_harness_and_a_bare_loop_make_the_same_calls(tmp_path: Path) -> None:
+    found = harness_overhead.measured(harness_overhead.tiny_bundle(tmp_path), rounds=2, seconds=0.0)
+    assert (found.bundle, found.runtime, found.precision, found.calls) == ("tiny", "onnxruntime", "fp32", 2)
+    assert found.bare_ms > 0 < found.harness_ms
+
+
+@pytest.mark.parametrize(
+    ("bare_ms", "harness_ms", "holds"),
+    [(10.0, 10.2, True), (10.0, 10.21, False), (0.1, 0.12, True), (0.1, 0.121, False), (1.0, 0.9, True)],
+)
+def test_two_percent_or_twenty_microseconds_are_allowed_to_the_harness(
+    bare_ms: float, harness_ms: float, holds: bool
+) -> None:
+    one = harness_overhead.Overhead("made", "onnxruntime", "fp32", 10, bare_ms, harness_ms)
+    assert one.holds is holds
+    assert one.added_us == pytest.approx(1e3 * (harness_ms - bare_ms))
+    assert one.ratio == pytest.approx(harness_ms / bare_ms)

@@ -136,7 +136,7 @@ def test_a_detectors_boxes_are_measured_against_the_tight_ones(dots: Bundle) -> 
         detector_boxes.matched_boxes(Shifted(), faces[1:2])
 
 
-@pytest.mark.parametrize("name", ["aligner_overhead", "drawn_video", "detector_boxes"])
+@pytest.mark.parametrize("name", ["aligner_overhead", "harness_overhead", "drawn_video", "detector_boxes"])
 def test_a_path_that_is_not_there_ends_a_benchmark_with_one_line(name: str, tmp_path: Path) -> None:
     gone = str(tmp_path / "gone")
     more = {"drawn_video": ["--out", gone], "detector_boxes": ["--detector", gone, "--data", gone]}

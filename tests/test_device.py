@@ -38,6 +38,8 @@ ROUNDS = 3
 SLOW = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(6, 0.9), ROUNDS)
 """A visit takes 0.3 s: there is time to break it off."""
 VISITS = 2 * ROUNDS
+WEIGHED = 2
+"""Steps before the first opening: the memory at each batch size."""
 
 
 @pytest.fixture
@@ -57,7 +59,9 @@ def crops(rule: CropRule) -> Any:
 
 
 def swept(device: Device, bundle: Bundle, told: Callable[[int], None] = lambda done: None) -> list[Record]:
-    return sweep_on(device, [bundle], (1, 2), (1,), crops, SLOW, progress=lambda done, total: told(done))
+    return sweep_on(
+        device, [bundle], (1, 2), (1,), crops, SLOW, progress=lambda done, total: told(done - WEIGHED)
+    )
 
 
 def journal(sshd: Sshd) -> Path:
@@ -104,8 +108,10 @@ def test_latency_is_measured_on_the_device(device: Device, sshd: Sshd, cells: Bu
         assert record.version.startswith("onnxruntime ")
         assert record.before.keys() == record.after.keys() != set()
         assert record.init_ms > 0 < record.first_ms
-    # Two are opened, then visited in turns.
-    assert done == list(range(1, 2 + VISITS + 1))
+        assert record.memory is not None
+        assert 10 < record.memory.libraries_mb <= record.memory.peak_mb
+    # The memory at two batch sizes is measured, two sessions are opened, then visited in turns.
+    assert done == list(range(1 - WEIGHED, 2 + VISITS + 1))
     assert list((sshd.home / HOME / "jobs").iterdir()) == [], "a job that came to its end is left behind"
 
 

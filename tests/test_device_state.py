@@ -94,6 +94,8 @@ def test_clocks_heat_and_memory_are_read(tmp_path: Path) -> None:
         UNKNOWN: 30.0,
         "CPU-therm-10": -2.0,
     }
+    brief = device_state.brief_state(str(tmp_path / "[root]"))
+    assert brief == {"hottest_c": 45.5, "fastest_mhz": 1510.4}
     assert state["memory_mb"] == {"total": 7620, "available": 4000}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", state["time"])
     json.dumps(state, allow_nan=False)
@@ -102,6 +104,7 @@ def test_clocks_heat_and_memory_are_read(tmp_path: Path) -> None:
 def test_what_a_machine_does_not_tell_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     state = device_state.device_state(str(tmp_path))
+    assert device_state.brief_state(str(tmp_path)) == {"hottest_c": None, "fastest_mhz": None}
     assert state.pop("memory_mb") == {"total": UNKNOWN, "available": UNKNOWN}
     assert {name for name, value in state.items() if value != UNKNOWN} <= {"time", "cpu", "load_average"}
 

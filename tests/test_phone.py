@@ -118,7 +118,7 @@ def test_what_benchmark_model_tells_is_kept_as_it_tells_it(
         ),
         ({}, "onnx", "format = 'onnx', benchmark_model runs LiteRT files; export it as one of litert"),
         (
-            {"backend": Backend(delegate="lib.so")},
+            {"backends": [Backend(delegate="lib.so")]},
             "litert",
             "delegate lib.so: benchmark_model has xnnpack, gpu, none; choose one",
         ),

@@ -20,13 +20,14 @@ from records import POINTS, point, told
 
 from slimalign import api
 from slimalign.benchmarks.frontier import frontier
+from slimalign.benchmarks.layers import Layer, LayersRecord
 from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
 from slimalign.benchmarks.report_page.commands import bench_commands
 from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.report_page.latency_figures import time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
-from slimalign.benchmarks.report_page.run_figures import Layer, LayersRecord, layer_rows
+from slimalign.benchmarks.report_page.run_figures import layer_rows
 from slimalign.benchmarks.results import append
 from slimalign.cli import main
 from slimalign.runtimes.errors import UserError
@@ -179,7 +180,7 @@ def test_visits_are_told_beside_the_whole_record() -> None:
 
 def test_slow_layers_stand_first_and_shares_add_up() -> None:
     layers = tuple(Layer(f"layer-{n}", "Conv", 1, 10 * (n + 1), 4, float(n + 1)) for n in range(30))
-    rows = layer_rows(LayersRecord("net", "a", "litert", layers), "net")
+    rows = layer_rows(LayersRecord("net", "a", "fp32", layers, runtime="litert"), "net")
     times = [row for row in rows if row["measure"] == "time"]
     assert [row["layer"] for row in times[:2]] == ["layer-29", "layer-28"]
     assert times[-1]["layer"] == "6 more layers"
@@ -187,7 +188,7 @@ def test_slow_layers_stand_first_and_shares_add_up() -> None:
     for measure in ("time", "multiply-adds", "bytes moved"):
         assert sum(row["share"] for row in rows if row["measure"] == measure) == pytest.approx(100)
     untimed = tuple(replace(layer, ms=None) for layer in layers)
-    assert {row["measure"] for row in layer_rows(LayersRecord("net", "a", "litert", untimed), "net")} == {
+    assert {row["measure"] for row in layer_rows(LayersRecord("net", "a", "fp32", untimed), "net")} == {
         "multiply-adds", "bytes moved"
     }  # fmt: skip
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
+from slimalign.benchmarks.layers import LayersRecord
 from slimalign.benchmarks.report_page.settings import by_machine
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency
 from slimalign.benchmarks.told_latency import ToldLatency
+from slimalign.runtimes.timing import REFERENCE_MODE, SUSTAINED_MODE, Record
 from slimalign.targets.address import LOCAL
 
 MOST_BUNDLES = 12
@@ -30,8 +32,10 @@ def bench_commands(records: Iterable[AnyLatency], places: Places, results: str) 
             sizes.setdefault((batches, threads), []).append(same[0])
         for (batches, threads), bundles in sizes.items():
             words = ["--batch", _listed(batches), "--threads", _listed(threads), *_where(target)]
-            if protocol.endswith("-reference"):
+            if protocol.endswith(f"-{REFERENCE_MODE}"):
                 words.append("--reference")
+            if protocol.endswith(f"-{SUSTAINED_MODE}"):
+                words += ["--sustained", f"{_minutes(bundles[0]):g}"]
             if isinstance(bundles[0], ToldLatency):
                 words += ["--benchmark-model", PHONES_PROGRAM]
             held = [_place(record, places) for record in bundles]
@@ -56,11 +60,26 @@ def eval_commands(records: Sequence[AccuracyRecord], places: Places, results: st
     return tuple(made)
 
 
+def profile_commands(records: Sequence[LayersRecord], places: Places, results: str) -> tuple[str, ...]:
+    """One ``slimalign profile`` for each bundle and thread count."""
+    made = []
+    for record in records:
+        timed = () if record.runtime is None else ("--timed", "--threads", str(record.threads))
+        bundle = places.get(record.sha256, record.bundle)
+        made.append(shlex.join(["slimalign", "profile", bundle, "--layers", *timed, "--results", results]))
+    return tuple(dict.fromkeys(made))
+
+
 def report_command(results: str, split: str, normaliser: str, out: str) -> str:
     """What makes the page again."""
     return shlex.join(
         ["slimalign", "report", results, "--split", split, "--normaliser", normaliser, "--out", out]
     )
+
+
+def _minutes(record: AnyLatency) -> float:
+    """How long the calls of a sustained record took."""
+    return round(sum(record.samples_ms) / 60e3, 1) if isinstance(record, Record) else 0.0
 
 
 def _by_bundle(records: Iterable[AnyLatency]) -> Mapping[str, list[AnyLatency]]:

@@ -1,4 +1,4 @@
-"""The state of the machines before their first and after their last measurement, as tables."""
+"""Tables of the machines: their state before and after, and what minutes of calls did to their speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from slimalign.benchmarks.report_page.settings import by_machine
 from slimalign.benchmarks.report_page.summary import Table
 from slimalign.benchmarks.results import AnyLatency
+from slimalign.benchmarks.sustained import sustained_of
 from slimalign.runtimes.device_state import UNKNOWN
+from slimalign.runtimes.intervals import Interval
+from slimalign.runtimes.timing import Record
 
 ENTRIES = {
     "time": "time",
@@ -48,3 +51,41 @@ def state_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(state_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def sustained_table(records: Sequence[Record]) -> Table | None:
+    """What minutes of calls did to the speed of each record that was measured so; None where none was."""
+    rows = [(record, found) for record in records if (found := sustained_of(record)) is not None]
+    if not rows:
+        return None
+    head = (
+        "bundle",
+        "runtime",
+        "batch",
+        "threads",
+        "target",
+        "slope (% a minute)",
+        "last to first fifth",
+        "throttled",
+    )
+    return Table(
+        "Minutes of calls without a pause: is the device slower at their end?",
+        head,
+        tuple(
+            (
+                record.bundle,
+                record.runtime,
+                str(record.batch),
+                str(record.threads),
+                record.target,
+                _with_interval(found.slope_percent_a_minute, found.slope_interval),
+                _with_interval(found.last_to_first, found.last_to_first_interval),
+                "yes" if found.throttled else "no",
+            )
+            for record, found in rows
+        ),
+    )
+
+
+def _with_interval(value: float, interval: Interval) -> str:
+    return f"{value:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"

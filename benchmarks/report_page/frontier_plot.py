@@ -40,7 +40,10 @@ class Curve:
 def curve(points: Sequence[Point], x: Axis, y: Axis) -> Curve:
     """The frontier of ``points``; places are those in ``points``."""
     place = {id(point): number for number, point in enumerate(points)}
-    found = frontier(points, (x.name, y.name))
+    known = [point for point in points if x.value(point) is not None and y.value(point) is not None]
+    if not known:
+        return Curve((), (), ())
+    found = frontier(known, (x.name, y.name))
     # Whoever is beaten by value is so by one of these too.
     line = sorted(unbeaten_points(found.points, (x.name, y.name)), key=lambda point: x.value(point) or 0.0)
     named = _named(points, [*line, *found.uncertain], x, y)
@@ -189,7 +192,7 @@ def step_of(x: Axis) -> str:
 
 def number_format(axis: Axis) -> str:
     """How figures stand along an axis: 1.5M, but 0.005 of milliseconds."""
-    return "~s" if axis.unit in ("", "bytes") else "~g"
+    return "~g" if axis.unit in ("ms", "%", "mJ") else "~s"
 
 
 def line_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[Row]:

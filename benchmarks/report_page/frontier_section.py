@@ -66,6 +66,7 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
                 "title": title(axis),
                 "error": is_error(axis),
                 "format": number_format(axis),
+                "count": axis.unit in ("", "bytes"),
                 "step": step_of(axis),
             }
             for axis in axes

@@ -19,11 +19,10 @@ from slimalign.benchmarks.report_page.figure import (
 )
 from slimalign.benchmarks.report_page.packing import Row
 from slimalign.benchmarks.results import AnyLatency
+from slimalign.benchmarks.throughput import throughput_knee
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.timing import Record
 
-KNEE_SHARE = 0.95
-"""From the batch that reaches this share of the best throughput on, larger ones bring little."""
 PARTS = 10
 """Into so many equal parts the calls of a record are told that does not know its visits."""
 
@@ -90,7 +89,8 @@ def sweep_rows(sweep: Sequence[AnyLatency], names: Mapping[str, str]) -> list[Ro
     throughputs = {
         r.batch: 1000.0 * r.batch / ms if ms else 0.0 for r, ms in zip(sweep, medians, strict=True)
     }
-    knee = knee_of(throughputs)
+    measured = [record for record in sweep if isinstance(record, Record)]
+    knee = throughput_knee(measured) if all(medians) else None
     rows: list[Row] = []
     for record, median in zip(sweep, medians, strict=True):
         batch = record.batch
@@ -118,12 +118,6 @@ def sweep_rows(sweep: Sequence[AnyLatency], names: Mapping[str, str]) -> list[Ro
     return rows
 
 
-def knee_of(throughputs: Mapping[int, float]) -> int:
-    """The smallest batch that reaches KNEE_SHARE of the best of ``throughputs``."""
-    best = max(throughputs.values())
-    return min(batch for batch, value in throughputs.items() if value >= KNEE_SHARE * best)
-
-
 def _sweep_spec(
     rows: Sequence[Row], field: str, title: str, ends: tuple[str, str], scale: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -137,7 +131,7 @@ def _sweep_spec(
         .title("batch size")
         .axis(values=batches, format="d")
     )
-    up = alt.Y(f"{field}:Q").title(title).axis(format="~g").scale(**scale)
+    up = alt.Y(f"{field}:Q").title(title).axis(format="~s" if scale.get("zero") else "~g").scale(**scale)
     colour = alt.Color("runtime:N").scale(domain=names, range=colours).title("runtime")
     dash = alt.StrokeDash("threads:N").title("threads")
     base = alt.Chart(alt.NamedData(name="rows")).encode(across, up, detail="way:N")

@@ -49,9 +49,9 @@
   };
 
   const SI = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
-  const short = (value, format) => {
+  const short = (value, isCount) => {
     if (value === null || value === undefined) return "?";
-    if (format === "~s") {
+    if (isCount) {
       for (const [unit, letter] of SI) if (Math.abs(value) >= unit) return `${+(value / unit).toPrecision(4)} ${letter}`;
     }
     return String(+value.toPrecision(4));
@@ -160,8 +160,8 @@
       for (const axis of doc.axes) {
         if (point[axis.name] === null) continue;
         const [low, high] = [point[`${axis.name} low`], point[`${axis.name} high`]];
-        const reach = low === null ? "" : ` (${short(low, axis.format)} to ${short(high, axis.format)})`;
-        told.push([axis.title, short(point[axis.name], axis.format) + reach]);
+        const reach = low === null ? "" : ` (${short(low, axis.count)} to ${short(high, axis.count)})`;
+        told.push([axis.title, short(point[axis.name], axis.count) + reach]);
       }
       return told;
     };
@@ -305,7 +305,7 @@
         const row = made("tr");
         for (const column of columns) {
           const value = point[column.name];
-          const text = column.text ? value : short(value, column.format);
+          const text = column.text ? value : short(value, column.count);
           row.append(made("td", text, { class: column.text ? "" : "number" }));
         }
         return row;

@@ -19,16 +19,17 @@ from slimalign.benchmarks.report_page.commands import (
     Places,
     bench_commands,
     eval_commands,
+    profile_commands,
     report_command,
 )
-from slimalign.benchmarks.report_page.device import state_tables
+from slimalign.benchmarks.report_page.device import state_tables, sustained_table
 from slimalign.benchmarks.report_page.figure import Figure, Section
 from slimalign.benchmarks.report_page.frontier_plot import curve
 from slimalign.benchmarks.report_page.frontier_section import FrontierSection, frontier_section
 from slimalign.benchmarks.report_page.latency_figures import sweep_figures, time_figure
 from slimalign.benchmarks.report_page.packing import columns, script_json
 from slimalign.benchmarks.report_page.pictures import architecture_uri, predictions_uri
-from slimalign.benchmarks.report_page.run_figures import LayersRecord, layers_figure, waterfall_figure
+from slimalign.benchmarks.report_page.run_figures import layers_figure, waterfall_figure
 from slimalign.benchmarks.report_page.settings import Ranked, Setting
 from slimalign.benchmarks.report_page.summary import summary_of
 from slimalign.benchmarks.results import Results
@@ -63,7 +64,6 @@ class Subject:
     run_folder: str | None = None
     architecture: Path | None = None
     predictions: Path | None = None
-    layers: Sequence[LayersRecord] = ()
 
     @cached_property
     def order(self) -> list[str]:
@@ -87,6 +87,11 @@ class Subject:
     def bench_lines(self) -> tuple[str, ...]:
         """What measures the latency again."""
         return bench_commands(self.results.latencies, self.places, self.path)
+
+    @property
+    def profile_lines(self) -> tuple[str, ...]:
+        """What counts and times the layers again."""
+        return profile_commands(self.results.layers, self.places, self.path)
 
     @property
     def run_lines(self) -> tuple[str, ...]:
@@ -155,6 +160,7 @@ def page_of(subject: Subject) -> Page:
         sections=sections,
         architecture=None if subject.architecture is None else architecture_uri(subject.architecture),
         predictions=None if subject.predictions is None else predictions_uri(subject.predictions),
+        sustained=sustained_table(results.latency),
         states=state_tables(results.latencies),
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
@@ -213,8 +219,8 @@ def _sections(subject: Subject) -> list[Section]:
         Section(
             "layers",
             "Layers",
-            "No layers were measured: run slimalign bench BUNDLE --layers.",
-            _one(layers_figure(subject.layers, names, subject.bench_lines)),
+            f"No layers were counted: run slimalign profile BUNDLE --timed --results {subject.path}.",
+            _one(layers_figure(results.layers, names, subject.profile_lines)),
         ),
         Section(
             "time",

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from slimalign.benchmarks.layers import LayersRecord
 from slimalign.benchmarks.report_page.chosen import way_of
-from slimalign.benchmarks.report_page.figure import INK, Chooser, Figure, runtime_scale, spec_of
+from slimalign.benchmarks.report_page.figure import (
+    INK,
+    MOST_SERIES,
+    Chooser,
+    Figure,
+    runtime_scale,
+    spec_of,
+)
 from slimalign.benchmarks.report_page.packing import Row
 
 MOST_LAYERS = 24
 """Layers that are drawn for each bundle, the slowest first; the rest are one bar."""
 MEASURES = ("time", "multiply-adds", "bytes moved")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a bundle; what is not known is None."""
-
-    name: str
-    kind: str
-    params: int | None
-    macs: int | None
-    bytes_moved: int | None
-    ms: float | None
-
-
-@dataclass(frozen=True)
-class LayersRecord:
-    """The layers of a bundle as one runtime runs them, in the order they are run."""
-
-    bundle: str
-    sha256: str
-    runtime: str
-    layers: tuple[Layer, ...]
 
 
 def waterfall_figure(waterfall: Mapping[str, Any], commands: tuple[str, ...]) -> Figure:
@@ -99,9 +84,12 @@ def layers_figure(
     """Shares of time, multiply-adds and bytes of each layer; None without records."""
     import altair as alt
 
-    if not records:
+    latest = list({record.setting: record for record in records}.values())
+    shown = latest[-MOST_SERIES:]
+    rows = [row for record in shown for row in layer_rows(record, names.get(record.sha256, record.bundle))]
+    if not rows:
         return None
-    rows = [row for record in records for row in layer_rows(record, names.get(record.sha256, record.bundle))]
+    note = f"The last {len(shown)} of {len(latest)} profiles are kept in this page."
     layers = max(sum(row["bundle"] == one for row in rows) for one in {row["bundle"] for row in rows})
     spec = spec_of(
         alt.Chart(alt.NamedData(name="rows"))
@@ -131,6 +119,7 @@ def layers_figure(
         rows=rows,
         commands=commands,
         chooser=Chooser("bundle", "Bundle"),
+        note=note if len(shown) < len(latest) else "",
     )
 
 
@@ -152,7 +141,7 @@ def layer_rows(record: LayersRecord, name: str) -> list[Row]:
         groups.append((f"{len(rest)} more layers", "", rest))
     return [
         {
-            "bundle": f"{name} · {record.runtime}",
+            "bundle": f"{name} · {record.runtime or 'not timed'}",
             "layer": layer,
             "kind": kind,
             "measure": measure,

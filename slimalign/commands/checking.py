@@ -43,7 +43,7 @@ def targets(as_json: JsonOption = False) -> None:
 
 
 def lint(
-    file: Annotated[Path, typer.Argument(help="An .onnx or .tflite file, or a bundle, a folder or a zip.")],
+    file: Annotated[Path, typer.Argument(help="An .onnx or .tflite file, a bundle, or a TOML of a model.")],
     target: Annotated[str, typer.Option(help="A name of 'slimalign targets', or a device profile's file.")],
     jetpack: Annotated[Optional[str], typer.Option(help="JetPack of a Jetson; default its newest.")] = None,
     as_json: JsonOption = False,

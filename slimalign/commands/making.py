@@ -174,6 +174,7 @@ def export(
     out: Annotated[
         Optional[Path], typer.Option(help="Folder for the bundles; default exported/<name of SOURCE>.")
     ] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of the bundles; default the student's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a student to files a device can run, each checked.
@@ -191,6 +192,7 @@ def export(
             source,
             None if formats is None else [name.strip() for name in formats.split(",")],
             out,
+            name=name,
             target=target,
             jetpack=jetpack,
             data=data,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -13,11 +13,14 @@ from slimalign.commands.options import (
     CudaGraphOption,
     DataOption,
     DelegateOption,
+    DelegatesOption,
     FormatOption,
     JsonOption,
     NormaliserOption,
     PlaceOption,
+    PlacesOption,
     ProviderOption,
+    ProvidersOption,
     PythonOption,
     ResultsOption,
     SkipBadOption,
@@ -27,46 +30,100 @@ from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.showing import accuracy_lines, print_json, say, shown_progress
 from slimalign.targets.address import LOCAL
 
+if TYPE_CHECKING:
+    from slimalign.benchmarks.layers import Layer
+    from slimalign.benchmarks.told_latency import ToldLatency
+    from slimalign.profiling import Profile
+    from slimalign.runtimes.timing import Record
+
 
 def profile(
     network: Annotated[
-        str, typer.Argument(help="hrnet-w18, hrsupernet, sd-hrnet-300w ..., a JSON, a bundle.")
+        str,
+        typer.Argument(
+            help="hrnet-w18, hrsupernet, sd-hrnet-300w ..., a JSON, a bundle, an .onnx or .tflite file."
+        ),
     ],
     landmarks: Annotated[Optional[int], typer.Option(help="Another number of landmarks.")] = None,
     input_size: Annotated[Optional[int], typer.Option("--input", help="Another input size.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every layer too.")] = False,
+    timed: Annotated[
+        bool, typer.Option("--timed", help="Also how long a bundle's runtime takes for each layer.")
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads of --timed.")] = 1,
+    results: Annotated[
+        Optional[Path], typer.Option("--results", help="Results file that a bundle's layers are added to.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Parameters and multiply-adds of a network, whole and without the head as the papers count.
+    """Parameters and multiply-adds of a network, whole and without the head as the papers count, and of files.
+
+    Exit status 1 if a file has operators that cannot be counted: they are listed.
 
     Example: `slimalign profile sd-hrnet-300w --layers`
+
+    Slow layers first: `slimalign profile slimalign-demo/bundles/distilled-onnx --layers --timed`
     """
     from slimalign import api
 
-    found = api.profile(network, landmarks, input_size)
+    found = api.profile(network, landmarks, input_size, timed=timed, threads=threads, results=results)
     if as_json:
         print_json(found.to_dict(layers))
         return
-    for name, kind, params, macs in found.known_layers() if layers else ():
-        say(f"{name:45} {kind:14} {params:>9,} params {macs:>13,} multiply-adds")
-    totals = found.totals
-    say(
-        f"{found.network}, {found.landmarks} landmarks, {found.input_size}x{found.input_size}: "
-        f"{_mega(totals['params'])} params, {_giga(totals['macs'])} multiply-adds; without the head "
-        f"{_mega(totals['params_without_head'])}, {_giga(totals['macs_without_head'])}"
+    for layer in found.known_layers() if layers else ():
+        say(_layer_line(layer, found.layers_ms))
+    for line in profile_lines(found):
+        say(line)
+
+
+def _layer_line(layer: Layer, all_ms: float) -> str:
+    """One layer; of what is not known there is a dash."""
+    moved = None if layer.bytes_moved is None else layer.bytes_moved / 1e3
+    line = (
+        f"{layer.name:45} {layer.kind:14} {_known(layer.params):>9} params {_known(layer.macs):>13} multiply-adds"
+        f" {_known(moved):>8} kB"
     )
+    if layer.ms is None:
+        return line
+    speed = f"{1e9 * layer.ms / layer.macs:8.1f} ms/G" if layer.macs else ""
+    return f"{line} {layer.ms:8.3f} ms {100 * layer.ms / all_ms if all_ms else 0:5.1f} %{speed}"
 
 
-def _mega(count: int) -> str:
-    return f"{count / 1e6:#.4g} M"
+def _known(count: float | None) -> str:
+    return "-" if count is None else f"{count:,.0f}"
 
 
-def _giga(count: int) -> str:
-    return f"{count / 1e9:#.4g} G"
+def profile_lines(found: Profile) -> Iterator[str]:
+    """The totals, and what was timed."""
+    totals = found.totals
+    points = "" if found.landmarks is None else f", {found.landmarks} landmarks"
+    size = "" if found.input_size is None else f", {found.input_size}x{found.input_size}"
+    line = f"{found.network}{points}{size}: {_mega(totals['params'])} params, {_giga(totals['macs'])} multiply-adds"
+    if totals["params_without_head"] is not None:
+        line += (
+            f"; without the head {_mega(totals['params_without_head'])}, {_giga(totals['macs_without_head'])}"
+        )
+    if totals["bytes_moved"] is not None:
+        line += f"; {totals['bytes_moved'] / 1e6:.1f} MB moved"
+    yield line
+    if found.times is not None:
+        times = found.times
+        yield (
+            f"{times.runtime} ({times.version}), {times.threads} threads: the layers' medians over {times.runs} calls"
+            f" add up to {found.layers_ms:.2f} ms; a whole call takes {times.p50_ms:.2f} ms (p50, profiler off)"
+        )
+
+
+def _mega(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:#.4g} M"
+
+
+def _giga(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e9:#.4g} G"
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle, or a model's TOML.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of the data set.")],
     split: Annotated[str, typer.Option(help="train, val, test ...")] = "test",
     data_format: FormatOption = "300w",
@@ -125,7 +182,7 @@ def evaluate(
 
 
 def parity(
-    bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder or zip of a bundle, or a model's TOML.")],
     target: Annotated[
         Optional[str], typer.Option(help="ssh://user@host, adb:SERIAL, or a device profile with an address.")
     ] = None,
@@ -173,68 +230,85 @@ def parity(
 
 
 def bench(
-    bundles: Annotated[list[Path], typer.Argument(help="Folders or zips of bundles.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Folders or zips of bundles, or TOMLs of models.")],
     batch: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,2,4,8",
     threads: Annotated[str, typer.Option(help="Comma-separated thread counts, or all.")] = "1,all",
     reference: Annotated[bool, typer.Option(help="60 s and 1024 calls each instead of a draft.")] = False,
+    sustained: Annotated[
+        Optional[float],
+        typer.Option(help="So many minutes of calls each, one setting after another: slope and throttling."),
+    ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
     data_format: FormatOption = "300w",
     skip_bad: SkipBadOption = False,
     results: ResultsOption = Path("results.jsonl"),
-    target: PlaceOption = LOCAL,
+    target: PlacesOption = LOCAL,
     python: PythonOption = None,
     benchmark_model: BenchmarkModelOption = None,
-    provider: ProviderOption = DEFAULT_BACKEND.provider,
-    delegate: DelegateOption = DEFAULT_BACKEND.delegate,
+    provider: ProvidersOption = DEFAULT_BACKEND.provider,
+    delegate: DelegatesOption = DEFAULT_BACKEND.delegate,
     cuda_graph: CudaGraphOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Latency of bundles over batch sizes and threads, all in one interleaved sweep.
+    """Latency of bundles over batch sizes, threads and runtimes, all in one interleaved sweep.
 
     Example: `slimalign bench slimalign-demo/bundles/distilled-* --batch 1,8 --threads 1`
 
-    On a device: `--target ssh://pi@raspberrypi`; where the line drops, the same command goes on.
+    On devices: `--target local,ssh://pi@raspberrypi`, one after another. After a break the same command goes on.
     """
     from slimalign import api
+    from slimalign.bench_lines import bench_lines, documents
+    from slimalign.places import Where, each_where
 
+    wheres = each_where([Where(one, python, benchmark_model) for one in _parts(target)])
+    opened = [api.read_bundle(bundle) for bundle in bundles]
+    failures: list[UserError] = []
     with shown_progress() as progress:
-        records = api.bench(
-            bundles,
-            [_whole("--batch", text) for text in _parts(batch)],
-            [None if text == "all" else _whole("--threads", text) for text in _parts(threads)],
-            data=data,
-            split=split,
-            data_format=data_format,
-            skip_bad=skip_bad,
-            reference=reference,
-            results=results,
-            target=target,
-            python=python,
-            benchmark_model=benchmark_model,
-            backend=Backend(provider, delegate, cuda_graph),
-            progress=progress,
-        )
-    if as_json:
-        print_json([record.summary() for record in records])
-        return
-    for record in records:
-        say(_latency_line(record.summary()))
+
+        def measured(where: Where) -> Sequence[Record | ToldLatency]:
+            """What was measured on a target; where that fails, the others are still measured."""
+            try:
+                return api.bench(
+                    opened,
+                    [_whole("--batch", text) for text in _parts(batch)],
+                    [None if text == "all" else _whole("--threads", text) for text in _parts(threads)],
+                    data=data,
+                    split=split,
+                    data_format=data_format,
+                    skip_bad=skip_bad,
+                    reference=reference,
+                    sustained=sustained,
+                    results=results,
+                    target=where.target,
+                    python=where.python,
+                    benchmark_model=where.benchmark_model,
+                    backends=_backends(provider, delegate, cuda_graph),
+                    progress=progress,
+                )
+            except UserError as error:
+                failures.append(error)
+                return []
+
+        records = [record for where in wheres for record in measured(where)]
+    if records and as_json:
+        print_json(documents(records))
+    elif records:
+        for line in bench_lines(records, opened):
+            say(line)
+    if failures:
+        raise UserError("; ".join(dict.fromkeys(str(failure) for failure in failures)))
 
 
-def _latency_line(figures: Mapping[str, Any]) -> str:
-    """One setting's figures; of what a phone's program does not tell there is none."""
-    what = (
-        f"{figures['bundle']:20} {figures['runtime']:12} {figures['precision']:13} batch {figures['batch']:2}  "
-        f"threads {figures['threads']}"
-    )
-    told = "  ".join(
-        f"{name} {figures[f'{name}_ms']:8.2f} ms"
-        for name in ("p50", "p90", "mean")
-        if figures.get(f"{name}_ms") is not None
-    )
-    typical = figures["p50_ms"] or figures["mean_ms"]
-    return f"{what}  {told}  {1000 * figures['batch'] / typical:7.1f} faces/s  ({figures['protocol']})"
+def _backends(providers: str, delegates: str, cuda_graph: bool) -> list[Backend]:
+    """Every combination; the options of a delegate, as in ``libdelegate.so,backend=htp``, stay with it."""
+    named: list[str] = []
+    for part in _parts(delegates):
+        if "=" in part and named:
+            named[-1] += f",{part}"
+        else:
+            named.append(part)
+    return [Backend(one, other, cuda_graph) for one in _parts(providers) for other in named]
 
 
 def _parts(listed: str) -> list[str]:

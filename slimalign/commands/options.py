@@ -33,6 +33,10 @@ PlaceOption = Annotated[
     str,
     typer.Option("--target", help="local, ssh://user@host, adb:SERIAL, or a device profile with an address."),
 ]
+PlacesOption = Annotated[
+    str,
+    typer.Option("--target", help="Comma-separated: local, ssh://user@host, adb:SERIAL, a device profile."),
+]
 PythonOption = Annotated[
     Optional[str], typer.Option("--python", help="The device's Python, with NumPy and a runtime.")
 ]
@@ -42,5 +46,14 @@ BenchmarkModelOption = Annotated[
 ProviderOption = Annotated[str, typer.Option(help="ONNX Runtime's provider: cpu, cuda, xnnpack ...")]
 DelegateOption = Annotated[
     str, typer.Option(help="LiteRT's delegate: xnnpack, none, gpu, or a library's path[,name=value ...].")
+]
+ProvidersOption = Annotated[
+    str, typer.Option("--provider", help="Comma-separated, ONNX Runtime's: cpu, cuda, xnnpack ...")
+]
+DelegatesOption = Annotated[
+    str,
+    typer.Option(
+        "--delegate", help="Comma-separated, LiteRT's: xnnpack, none, gpu, a library's path[,name=value ...]."
+    ),
 ]
 CudaGraphOption = Annotated[bool, typer.Option("--cuda-graph", help="Replay TensorRT's work as one graph.")]

@@ -20,7 +20,7 @@ WHOLE_IMAGE = "no --box given, the whole image is taken as one face"
 
 
 def predict(
-    bundle: Annotated[Path, typer.Option(help="Folder or zip of a bundle.")],
+    bundle: Annotated[Path, typer.Option(help="Folder or zip of a bundle, or a model's TOML.")],
     source: Annotated[
         Optional[str],
         typer.Argument(
@@ -122,13 +122,13 @@ def _predict_photo(
     backend: Backend,
     as_json: bool,
 ) -> None:
+    from slimalign.foreign import bundle_at
     from slimalign.predicting import predict_photo
     from slimalign.records import PointsFile, check_points_path
-    from slimalign.runtimes.bundle import read_bundle
 
     if points is not None:
         check_points_path(points)
-    opened = read_bundle(bundle)
+    opened = bundle_at(bundle)
     found = predict_photo(opened, photo, places, out, backend)
     if places.whole_image:
         remark(f"{photo}: {WHOLE_IMAGE}")
@@ -156,9 +156,9 @@ def _predict_photo(
 
 
 def _predict_many(bundle: Path, source: str, how: Pass, as_json: bool) -> None:
+    from slimalign.foreign import bundle_at
     from slimalign.passes import Figures
     from slimalign.predicting import predict_many
-    from slimalign.runtimes.bundle import read_bundle
 
     figures = Figures()
     try:
@@ -171,7 +171,7 @@ def _predict_many(bundle: Path, source: str, how: Pass, as_json: bool) -> None:
                 if as_json:
                     print_json(document, indent=None)
 
-            predict_many(read_bundle(bundle), source, how, told, figures, progress)
+            predict_many(bundle_at(bundle), source, how, told, figures, progress)
     finally:
         # However it ended: what was done until then is kept.
         if figures.images > 0:
@@ -195,8 +195,8 @@ def _show_figures(figures: dict[str, Any], how: Pass, as_json: bool) -> None:
 
 
 def _predict_boxes(bundle: Path, boxes: Path, backend: Backend) -> None:
+    from slimalign.foreign import bundle_at
     from slimalign.predicting import predict_boxes_file
-    from slimalign.runtimes.bundle import read_bundle
 
-    for document in predict_boxes_file(read_bundle(bundle), boxes, backend):
+    for document in predict_boxes_file(bundle_at(bundle), boxes, backend):
         print_json(document, indent=None)

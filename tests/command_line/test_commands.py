@@ -207,6 +207,7 @@ def test_profile_prints_one_json_document(slimalign: Command, place: Place) -> N
         "macs",
         "params_without_head",
         "macs_without_head",
+        "bytes_moved",
     }
     document = slimalign("profile", "sd-hrnet-wflw", "--json").json
     assert set(document) == keys
@@ -216,7 +217,7 @@ def test_profile_prints_one_json_document(slimalign: Command, place: Place) -> N
     layered = slimalign("profile", "sd-hrnet-wflw", "--layers", "--json").json
     assert set(layered) == keys | {"layers"}
     assert {frozenset(layer) for layer in layered["layers"]} == {
-        frozenset(("name", "kind", "params", "macs"))
+        frozenset(("name", "kind", "params", "macs", "bytes_moved"))
     }
     for total in ("params", "macs"):
         assert sum(layer[total] for layer in layered["layers"]) == document[total]
@@ -226,6 +227,10 @@ def test_profile_prints_one_json_document(slimalign: Command, place: Place) -> N
     assert set(exported) == keys
     assert (exported["network"], exported["landmarks"]) == ("small [b]", 19)
     assert slimalign("profile", place.onnx).out.startswith("small [b], 19 landmarks, 64x64: ")
+    in_file = slimalign("profile", place.onnx / "model.onnx", "--layers", "--json").json
+    assert (in_file["landmarks"], in_file["input"], in_file["macs_without_head"]) == (None, None, None)
+    for total in ("params", "macs", "bytes_moved"):
+        assert sum(layer[total] for layer in in_file["layers"]) == in_file[total] == exported[total]
 
 
 def test_the_verbs_are_functions_too(place: Place, tmp_path: Path) -> None:
@@ -238,7 +243,7 @@ def test_the_verbs_are_functions_too(place: Place, tmp_path: Path) -> None:
     photo = place.data / "1.png"
     found, again = (api.predict(one, photo, [FACES[1].box.tolist()]) for one in (bundle, place.torch))
     assert found == again
-    assert api.profile(str(bundle.folder)).totals == dict(bundle.manifest.cost)
+    assert api.profile(bundle.folder).totals == {**bundle.manifest.cost, "bytes_moved": None}
     with pytest.raises(api.UserError, match="no bundles to measure"):
         api.bench([])
 

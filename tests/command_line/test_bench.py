@@ -1,0 +1,190 @@
+"""What bench measures beside latency, over several runtimes and targets, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cells import SIZE, write_manifest
+from command_line.place import Command, Place
+from small_litert import Tensor, litert_file
+from sshd import Sshd
+
+from slimalign.commands.measuring import _backends
+from slimalign.compress.data.sample import fingerprint_of
+from slimalign.faces import read_split
+from slimalign.places import Where, each_where
+from slimalign.runtimes.bundle import MANIFEST_NAME
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.schemes import AFLW
+from slimalign.runtimes.session import Backend
+from slimalign.showing import shown_progress
+
+ONE = ("--batch", "1", "--threads", "1")
+NOBODY = "ssh://somebody@127.0.0.1:1"
+
+
+@pytest.fixture
+def litert(tmp_path: Path) -> Path:
+    """A .tflite file that gives the size of each value."""
+    folder, shape = tmp_path / "absolute", (1, SIZE, SIZE, 3)
+    folder.mkdir()
+    (folder / "model.tflite").write_bytes(litert_file("ABS", [Tensor(shape)], [Tensor(shape)]))
+    return write_manifest(folder, "model.tflite", format="litert", layout="NHWC").folder
+
+
+def latencies() -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in Path("results.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "latency"]
+
+
+def test_a_line_a_setting_and_where_throughput_ends(slimalign: Command, place: Place) -> None:
+    done = slimalign("bench", place.onnx, place.torch, "--batch", "1,2", "--threads", "1")
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    settings = [line for line in lines if "images/s" in line]
+    # Both bundles are called "small [b]": their folders tell them apart.
+    assert [line.split()[0] for line in settings] == [str(place.onnx)] * 2 + [str(place.torch)] * 2
+    for line in settings:
+        found = re.search(
+            r"batch +(\d+) .* p50 +([\d.]+) ms .* ([\d.]+) ms an image +([\d.]+) images/s", line
+        )
+        assert found is not None, line
+        batch, p50_ms, image_ms, speed = map(float, found.groups())
+        assert image_ms == pytest.approx(p50_ms / batch, abs=0.011)
+        assert speed == pytest.approx(1000 / image_ms, rel=0.1)
+    knees = [line for line in lines if "throughput grows up to batch " in line]
+    assert [line.split(":")[0] for line in knees] == [
+        f"{place.onnx} in onnxruntime, threads 1, local",
+        f"{place.torch} in pytorch, threads 1, local",
+    ]
+
+
+def test_a_record_holds_the_memory_and_what_was_run(slimalign: Command, place: Place) -> None:
+    data = ("--data", place.data, "--data-format", "folder")
+    (drawn,) = slimalign("bench", place.onnx, *ONE, "--json").json
+    (found,) = slimalign("bench", place.onnx, *ONE, *data, "--json").json
+    with shown_progress() as progress:
+        faces = fingerprint_of(read_split("folder", AFLW, place.data, "val", False, progress))
+    assert (drawn["inputs"], found["inputs"]) == ("drawn", f"folder val, 5 faces, {faces[:12]}")
+    assert 10 < found["memory"]["libraries_mb"] <= found["memory"]["peak_mb"]
+    assert (found["transfers"], found["graph"]) == (False, False)
+    assert "samples_ms" not in found
+    low, high = found["intervals"]["p50_ms"]
+    assert low <= found["p50_ms"] <= high
+
+
+def test_delegates_are_measured_in_turns_and_other_runtimes_once(
+    slimalign: Command, place: Place, litert: Path
+) -> None:
+    records = slimalign("bench", litert, place.onnx, *ONE, "--delegate", "xnnpack,none", "--json").json
+    assert [record["runtime"] for record in records] == ["litert", "litert-none", "onnxruntime"]
+    assert [record["memory"] is not None for record in records] == [True] * 3
+    refused = slimalign("bench", place.onnx, *ONE, "--delegate", "xnnpack,none")
+    assert refused.status == 2
+    assert "--delegate is for bundles of format litert, these are onnx" in refused.err
+
+
+def test_options_of_a_delegate_stay_with_it() -> None:
+    found = _backends("cpu, cuda", "xnnpack,lib.so,backend=htp,mode=fast,none", cuda_graph=True)
+    delegates = ("xnnpack", "lib.so,backend=htp,mode=fast", "none")
+    assert found == [Backend(one, other, True) for one in ("cpu", "cuda") for other in delegates]
+
+
+def test_a_target_that_is_not_reached_loses_nothing_of_the_others(
+    slimalign: Command, place: Place, sshd: Sshd
+) -> None:
+    there = ("--python", sys.executable)
+    done = slimalign("bench", place.onnx, *ONE, *there, "--target", f"local,{NOBODY},{sshd.address}")
+    assert done.status == 2
+    (said,) = [line for line in done.err.splitlines() if line.startswith("slimalign: ")]
+    assert "127.0.0.1:1: no ssh server listens there" in said
+    assert done.err.splitlines()[-1] == said
+    assert [record["target"] for record in latencies()] == ["local", sshd.address]
+    settings = [line for line in done.out.splitlines() if "images/s" in line]
+    assert [line.split()[0] for line in settings] == ["local", sshd.address]
+
+
+def test_a_target_that_is_none_is_told_before_anything_is_measured(slimalign: Command, place: Place) -> None:
+    done = slimalign("bench", place.onnx, *ONE, "--target", "local,ssh://-x")
+    assert (done.status, done.out) == (2, "")
+    assert "address 'ssh://-x' cannot be read" in done.err
+    assert not Path("results.jsonl").exists()
+
+
+def test_two_bundles_that_records_could_not_tell_apart_are_refused(
+    slimalign: Command, place: Place, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(place.onnx, other)
+    manifest = json.loads((other / MANIFEST_NAME).read_text())
+    (other / MANIFEST_NAME).write_text(json.dumps({**manifest, "decoder": "local-mean"}))
+    done = slimalign("bench", place.onnx, other, *ONE)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        f"slimalign: {place.onnx} and {other}: two bundles called 'small [b]', both onnx in fp32; export one of them"
+        " under another name, slimalign export ... --name NAME\n"
+    )
+    (other / MANIFEST_NAME).write_text(json.dumps({**manifest, "decoder": "local-mean", "name": "another"}))
+    done = slimalign("bench", place.onnx, other, *ONE)
+    assert done.status == 0, done.err
+    settings = [line for line in done.out.splitlines() if "images/s" in line]
+    assert [line.startswith(name) for line, name in zip(settings, ("small [b] ", "another "), strict=True)]
+
+
+def test_an_export_can_be_given_a_name(slimalign: Command, place: Place) -> None:
+    options = ("--formats", "torch", "--out", "made", "--name", "second try")
+    (made,) = slimalign("export", place.torch, *options, "--json").json
+    assert made["bundle"] == str(Path("made") / "second try-torch")
+    assert json.loads((Path(made["bundle"]) / MANIFEST_NAME).read_text())["name"] == "second try"
+    for name in ("a/b", "..", ""):
+        done = slimalign("export", place.torch, "--formats", "torch", "--out", "made", "--name", name)
+        assert done.status == 2
+        assert f"--name {name!r}: it becomes a folder's name" in done.err
+
+
+def test_minutes_of_calls_are_told_in_windows(slimalign: Command, place: Place) -> None:
+    (found,) = slimalign("bench", place.onnx, *ONE, "--sustained", "0.02", "--json").json
+    assert found["protocol"] == "kernel-1-sustained"
+    assert (len(found["visits"]), sum(found["visits"])) == (20, found["samples"])
+    kept = found["sustained"]
+    assert set(kept) == {
+        "slope_percent_a_minute",
+        "slope_interval",
+        "last_to_first",
+        "last_to_first_interval",
+        "throttled",
+    }
+    (record,) = latencies()
+    states, samples = record["visit_states"], record["samples_ms"]
+    assert isinstance(states, list)
+    assert isinstance(samples, list)
+    assert [set(state) for state in states] == [{"hottest_c", "fastest_mhz"}] * 20
+    assert np.sum(samples) >= 1e3 * 60 * 0.02 * 0.9
+    both = slimalign("bench", place.onnx, *ONE, "--sustained", "1", "--reference")
+    assert (both.status, "--sustained and --reference are two protocols" in both.err) == (2, True)
+
+
+def test_minutes_of_calls_on_a_device(slimalign: Command, place: Place, sshd: Sshd) -> None:
+    target = ("--target", sshd.address, "--python", sys.executable)
+    done = slimalign("bench", place.onnx, *ONE, *target, "--sustained", "0.02")
+    assert done.status == 0, done.err
+    assert re.search(r"batch 1: [+-][\d.]+ % a minute \(.*\); at the end [\d.]+ of the time", done.out)
+    (record,) = latencies()
+    assert record["memory"] is not None
+    assert (record["target"], record["inputs"]) == (sshd.address, "drawn")
+
+
+def test_the_program_of_litert_is_for_the_phones_among_several_targets() -> None:
+    program = Path("benchmark_model")
+    found = each_where([Where(target, None, program) for target in ("local", "adb:R58M", "ssh://pi")])
+    assert [where.benchmark_model for where in found] == [None, program, None]
+    with pytest.raises(UserError, match="--benchmark-model benchmark_model: name the phone"):
+        each_where([Where(target, None, program) for target in ("local", "ssh://pi")])
+    with pytest.raises(UserError, match="adb:R58M: a phone has no Python"):
+        each_where([Where("local"), Where("adb:R58M")])

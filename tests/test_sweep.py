@@ -1,0 +1,169 @@
+"""A sweep's events: what is done in which order, and what is left of one that was broken off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cells import CROPS, onnx_bundle
+from test_energy import advancing
+
+from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.energy import Counted
+from slimalign.runtimes.memory import Weight
+from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
+from slimalign.runtimes.session import Session
+from slimalign.runtimes.sweep import (
+    Event,
+    MeasuredEnergy,
+    MeasuredMemory,
+    Opened,
+    Plan,
+    Ready,
+    Setting,
+    Subjects,
+    Visit,
+    sweep,
+)
+from slimalign.runtimes.sweep_entries import EVENTS, entry_of, event_of
+from slimalign.runtimes.timing_loop import Span
+
+ONCE, NONE = Span(1, 0.0), Span(0, 0.0)
+TURNS = Plan(ONCE, ONCE, Span(2, 0.0), rounds=2)
+IN_ONE_GO = TURNS._replace(warm_up=NONE, settle=NONE, interleaved=False)
+
+
+class Places:
+    """Subjects of a real bundle at batch sizes 1 and 2, and how often each is opened and weighed."""
+
+    def __init__(self, folder: Path):
+        self.bundle = onnx_bundle(folder)
+        self.opened: list[int] = []
+        self.weighed: list[int] = []
+
+    def subjects(self, settings: tuple[Setting, ...] = (Setting(0, 1, 1), Setting(0, 1, 2))) -> Subjects:
+        return Subjects(settings, self._open, lambda setting: CROPS, self._weigh)
+
+    @contextmanager
+    def _open(self, setting: Setting) -> Iterator[Session]:
+        self.opened.append(setting.batch)
+        with OnnxRuntimeSession(self.bundle, setting.threads) as session:
+            yield session
+
+    def _weigh(self, setting: Setting) -> Weight | str:
+        self.weighed.append(setting.batch)
+        return Weight(20.0 + setting.batch, 20.0) if setting.batch < 3 else "too large"
+
+
+def told(events: list[Event]) -> list[tuple[object, ...]]:
+    """Each event without its figures."""
+    return [
+        ("visit", event.place, event.turn)
+        if isinstance(event, Visit)
+        else ("opened", event.place)
+        if isinstance(event, Opened)
+        else ("energy", event.place)
+        if isinstance(event, MeasuredEnergy)
+        else ("memory", event.batch)
+        if isinstance(event, MeasuredMemory)
+        else ("ready", event.steps)
+        for event in events
+    ]
+
+
+def test_settings_are_opened_and_then_visited_in_turns(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    events = list(sweep(places.subjects(), TURNS))
+    opened = [("opened", 0), ("opened", 1)]
+    rounds = [("visit", place, turn) for turn in (0, 1) for place in (0, 1)]
+    assert told(events) == [("ready", 8), ("memory", 1), ("memory", 2), *opened, *rounds]
+    # Once before all, for the libraries, since no engine hangs on the batch; then each for itself.
+    assert places.opened == [1, 1, 2]
+    assert events[1] == MeasuredMemory(0, 1, 0, 21.0, 20.0, "")
+    assert all(event.state is None for event in events if isinstance(event, Visit))
+
+
+def test_engines_are_built_beforehand_for_every_batch(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.bundle = Bundle(tmp_path, replace(places.bundle.manifest, format="tensorrt"))
+    list(sweep(places.subjects(), TURNS))
+    assert places.opened == [1, 2, 1, 2]
+
+
+def test_threads_share_what_is_known_of_the_memory(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    settings = (Setting(0, 1, 1), Setting(0, 2, 1), Setting(0, 1, 3), Setting(0, 1, 1, backend=1))
+    events = list(sweep(places.subjects(settings), TURNS))
+    assert places.weighed == [1, 3, 1]
+    assert events[0] == Ready(3 + 4 * 3, None)
+    assert events[2] == MeasuredMemory(0, 3, 0, None, None, "too large")
+    assert places.opened[:2] == [1, 1], "each backend once beforehand"
+
+
+@pytest.mark.parametrize("broken_off_after", range(9))
+def test_what_is_left_of_a_sweep_is_done(tmp_path: Path, broken_off_after: int) -> None:
+    places = Places(tmp_path)
+    whole = list(sweep(places.subjects(), TURNS))
+    kept = whole[1:][:broken_off_after]
+    rest = list(sweep(places.subjects(), TURNS, kept))
+    visits = [one for one in told(kept + rest) if one[0] == "visit"]
+    assert sorted(visits) == [("visit", place, turn) for place in (0, 1) for turn in (0, 1)]
+    assert [one for one in told(kept + rest) if one[0] == "memory"] == [("memory", 1), ("memory", 2)]
+    assert rest[0] == whole[0], "the steps of the whole sweep are told"
+
+
+def test_what_is_measured_in_one_go_begins_anew_after_a_break(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    whole = list(sweep(places.subjects(), IN_ONE_GO))
+    first = [("opened", 0), ("visit", 0, 0), ("visit", 0, 1)]
+    second = [("opened", 1), ("visit", 1, 0), ("visit", 1, 1)]
+    assert told(whole)[3:] == [*first, *second]
+    states = [event.state for event in whole if isinstance(event, Visit)]
+    assert all(state is not None and set(state) == {"hottest_c", "fastest_mhz"} for state in states)
+    # Broken off in the second setting: the first is kept.
+    rest = list(sweep(places.subjects(), IN_ONE_GO, whole[1:-1]))
+    assert told(rest)[1:] == second
+    # Broken off there again: what was visited before the last opening does not count.
+    rest = list(sweep(places.subjects(), IN_ONE_GO, [*whole[1:-1], *rest[1:-1]]))
+    assert told(rest)[1:] == second
+    # Broken off in the first.
+    rest = list(sweep(places.subjects(), IN_ONE_GO, whole[1:5]))
+    assert told(rest)[1:] == [*first, *second]
+
+
+def test_energy_is_measured_after_all_visits_and_at_rest_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slimalign.runtimes.sweep.IDLE_SECONDS", 0.5)
+    monkeypatch.setattr("slimalign.runtimes.sweep.ENERGY_SPAN", Span(5, 0.5))
+    counter = tmp_path / "energy_uj"
+    counter.write_text("0")
+    places = Places(tmp_path)
+    with advancing(counter, watts=20.0):
+        subjects = places.subjects()._replace(rail=Counted("package-0", [(str(counter), 10**12)]))
+        events = list(sweep(subjects, TURNS))
+    assert events[0] == Ready(10, "package-0")
+    assert told(events)[-3:] == [("visit", 1, 1), ("energy", 0), ("energy", 1)]
+    for event in events[-2:]:
+        assert isinstance(event, MeasuredEnergy)
+        assert event.rail == "package-0"
+        # On a busy machine the writer may be late.
+        assert event.idle_w == pytest.approx(20.0, rel=0.75)
+        assert event.total_w == pytest.approx(20.0, rel=0.75)
+        # Many calls share the 0.5 s.
+        assert 0 < event.call_mj < 1e3 * event.total_w * 0.5
+    rest = list(sweep(subjects, TURNS, events[1:-1]))
+    # The counter stands still by now: no energy at all is what it tells.
+    assert told(rest)[1:] == [("opened", 1), ("energy", 1)]
+
+
+def test_events_survive_json(tmp_path: Path) -> None:
+    energy = MeasuredEnergy(1, "VDD_IN", 2.0, 7.5, 31.25)
+    events = [*list(sweep(Places(tmp_path).subjects(), TURNS))[1:], energy]
+    again = [event_of(json.loads(json.dumps(entry_of(event)))) for event in events]
+    assert again == events
+    assert {entry_of(event)["kind"] for event in events} == set(EVENTS)
