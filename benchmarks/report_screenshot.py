@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from slimalign.benchmarks.mains import run_main
 from slimalign.runtimes.errors import UserError
 
-WIDTH, HEIGHT = 1200, 860
+WIDTH, HEIGHT = 1200, 920
 """Pixels of the picture."""
 
 
@@ -39,6 +39,7 @@ def take(run_folder: Path, out: Path) -> None:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(page_file.as_uri())
         page.wait_for_selector("html[data-drawn=true]")
+        page.check("#near")
         page.evaluate("document.querySelector('#frontier').scrollIntoView({behavior: 'instant'})")
         page.screenshot(path=out)
         browser.close()

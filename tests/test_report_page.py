@@ -27,7 +27,7 @@ from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.report_page.latency_figures import time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
-from slimalign.benchmarks.report_page.run_figures import layer_rows
+from slimalign.benchmarks.report_page.run_figures import MOST_LAYERS, layer_rows
 from slimalign.benchmarks.results import append
 from slimalign.cli import main
 from slimalign.runtimes.errors import UserError
@@ -183,10 +183,11 @@ def test_slow_layers_stand_first_and_shares_add_up() -> None:
     rows = layer_rows(LayersRecord("net", "a", "fp32", layers, runtime="litert"), "net")
     times = [row for row in rows if row["measure"] == "time"]
     assert [row["layer"] for row in times[:2]] == ["layer-29", "layer-28"]
-    assert times[-1]["layer"] == "6 more layers"
-    assert times[-1]["value"] == 1 + 2 + 3 + 4 + 5 + 6
-    for measure in ("time", "multiply-adds", "bytes moved"):
-        assert sum(row["share"] for row in rows if row["measure"] == measure) == pytest.approx(100)
+    assert [row["value"] for row in times] == list(range(30, 30 - MOST_LAYERS, -1))
+    # A share is that of all 30 layers, which take 1 + 2 + ... + 30 ms.
+    assert times[0]["share"] == pytest.approx(100 * 30 / 465)
+    moved = [row["share"] for row in rows if row["measure"] == "bytes moved"]
+    assert moved == [pytest.approx(100 / 30)] * MOST_LAYERS
     untimed = tuple(replace(layer, ms=None) for layer in layers)
     assert {row["measure"] for row in layer_rows(LayersRecord("net", "a", "fp32", untimed), "net")} == {
         "multiply-adds", "bytes moved"

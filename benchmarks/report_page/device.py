@@ -88,4 +88,4 @@ def sustained_table(records: Sequence[Record]) -> Table | None:
 
 
 def _with_interval(value: float, interval: Interval) -> str:
-    return f"{value:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"
+    return f"{value:.4g} ({interval[0]:.4g} to {interval[1]:.4g})"

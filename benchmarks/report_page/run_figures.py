@@ -18,7 +18,7 @@ from slimalign.benchmarks.report_page.figure import (
 from slimalign.benchmarks.report_page.packing import Row
 
 MOST_LAYERS = 24
-"""Layers that are drawn for each bundle, the slowest first; the rest are one bar."""
+"""Layers that are drawn for each bundle, the slowest first."""
 MEASURES = ("time", "multiply-adds", "bytes moved")
 
 
@@ -89,7 +89,9 @@ def layers_figure(
     rows = [row for record in shown for row in layer_rows(record, names.get(record.sha256, record.bundle))]
     if not rows:
         return None
-    note = f"The last {len(shown)} of {len(latest)} profiles are kept in this page."
+    note = f"Of each bundle the {MOST_LAYERS} slowest layers are drawn; the command below lists all."
+    if len(shown) < len(latest):
+        note += f" The last {len(shown)} of {len(latest)} profiles are kept in this page."
     layers = max(sum(row["bundle"] == one for row in rows) for one in {row["bundle"] for row in rows})
     spec = spec_of(
         alt.Chart(alt.NamedData(name="rows"))
@@ -119,12 +121,12 @@ def layers_figure(
         rows=rows,
         commands=commands,
         chooser=Chooser("bundle", "Bundle"),
-        note=note if len(shown) < len(latest) else "",
+        note=note,
     )
 
 
 def layer_rows(record: LayersRecord, name: str) -> list[Row]:
-    """Rows of each layer and measure that is known, slow layers first, small ones together at the end."""
+    """Rows of the slowest layers and each measure that is known; of a file that was not timed those that do most."""
     figures: dict[str, list[float | None]] = {
         "time": [layer.ms for layer in record.layers],
         "multiply-adds": [layer.macs for layer in record.layers],
@@ -135,19 +137,15 @@ def layer_rows(record: LayersRecord, name: str) -> list[Row]:
         return []
     leading = next(iter(known.values()))
     order = sorted(range(len(record.layers)), key=lambda place: -leading[place])
-    head, rest = order[:MOST_LAYERS], order[MOST_LAYERS:]
-    groups = [(record.layers[place].name, record.layers[place].kind, [place]) for place in head]
-    if rest:
-        groups.append((f"{len(rest)} more layers", "", rest))
     return [
         {
             "bundle": f"{name} · {record.runtime or 'not timed'}",
-            "layer": layer,
-            "kind": kind,
+            "layer": record.layers[place].name,
+            "kind": record.layers[place].kind,
             "measure": measure,
-            "value": sum(values[place] for place in places),
-            "share": 100.0 * sum(values[place] for place in places) / sum(values),
+            "value": values[place],
+            "share": 100.0 * values[place] / sum(values),
         }
-        for layer, kind, places in groups
+        for place in order[:MOST_LAYERS]
         for measure, values in known.items()
     ]
