@@ -331,3 +331,36 @@ def test_a_run_folder_adds_its_waterfall_and_pictures(tmp_path: Path) -> None:
     assert column(drawn, "test_nme") == pytest.approx([step["test_nme"] for step in steps], rel=1e-4)
     assert page.count("data:image/jpeg;base64,") == 1
     assert len(page) < MOST_BYTES
+
+
+def test_layers_and_sustained_minutes_have_their_places(tmp_path: Path) -> None:
+    path = few_results(tmp_path)
+    layers = (
+        Layer("stem", "Conv", 100, 2000, 300, 1.5),
+        Layer("reorder", "onnxruntime", None, None, None, 0.5),
+    )
+    samples = tuple(1.0 + 0.01 * (call // 100) for call in range(2000))
+    kept = replace(
+        latency_of("a", "warm", "litert", 1, 1.0),
+        protocol="kernel-1-sustained",
+        samples_ms=samples,
+        visits=(100,) * 20,
+        intervals={},
+    )
+    append(path, [LayersRecord("big", "b", "fp32", layers, runtime="onnxruntime", threads=2), kept])
+    api.report(path, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    rows = data_of(page)["figures"]["layers"]["rows"]
+    shares = dict(
+        zip(
+            zip(column(rows, "layer"), column(rows, "measure"), strict=True),
+            column(rows, "share"),
+            strict=True,
+        )
+    )
+    assert shares["stem", "time"] == 75
+    assert shares["stem", "multiply-adds"] == 100
+    assert f"slimalign profile big --layers --timed --threads 2 --results {path}" in page
+    # A call takes 0.01 ms more in each window: 1.015 ms in the first fifth, 1.175 ms in the last.
+    assert "1.158 (" in page[page.index("Minutes of calls without a pause") :]
+    assert "--sustained" in page
