@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cache
 
 from slimalign.benchmarks.gathering import Aside, Gathering, Progress, Swept
-from slimalign.benchmarks.latency import Crops, plan_of, settings_of
+from slimalign.benchmarks.latency import Crops, Faces, no_faces, plan_of, settings_of
 from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.end_to_end import packed_faces
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.opening import OPENERS
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
+from slimalign.runtimes.sweep import END_TO_END, KERNEL
 from slimalign.runtimes.timing import DRAFT, Protocol, Record
 from slimalign.targets.device_job import Device, Job, Subject, clear, device_results
 from slimalign.targets.shell import cores_of
@@ -26,6 +29,8 @@ def sweep_on(
     backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     progress: Progress | None = None,
     aside: Aside | None = None,
+    timed: Sequence[str] = (KERNEL,),
+    faces: Faces = no_faces,
 ) -> list[Record]:
     """Latency on ``device`` as ``slimalign.benchmarks.latency.sweep_here`` measures it here.
 
@@ -35,12 +40,17 @@ def sweep_on(
     for bundle in bundles:
         check_runs_on_devices(bundle)
     counts = [cores_of(device.shell) if count is None else count for count in threads]
-    settings = settings_of(bundles, batches, counts, backends)
-    subjects = [Subject(bundle, crops(bundle.manifest.crop_rule)) for bundle in bundles]
+    settings = settings_of(bundles, batches, counts, backends, timed)
+    packed = cache(lambda rule: packed_faces(faces(rule)) if END_TO_END in timed else b"")
+    rules = [bundle.manifest.crop_rule for bundle in bundles]
+    subjects = [
+        Subject(bundle, crops(rule), packed(rule)) for bundle, rule in zip(bundles, rules, strict=True)
+    ]
     entries = {
         "settings": settings,
         "plan": plan_of(protocol)._asdict(),
         "backends": [backend._asdict() for backend in backends],
+        "landmarks": [bundle.manifest.landmark_scheme.count for bundle in bundles],
     }
     job = Job("bench", subjects, entries)
     aside = aside or Aside()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -141,7 +141,7 @@ class Gathering:
             precision=bundle.manifest.precision,
             batch=setting.batch,
             threads=opened.threads,
-            protocol=swept.protocol.key,
+            protocol=replace(swept.protocol, name=setting.timed).key,
             target=swept.address,
             cpu=before["cpu"],
             started=opened.started,

@@ -16,22 +16,28 @@ from slimalign.benchmarks.opening import open_bundle, used_by
 from slimalign.benchmarks.unfinished import gone_on_with
 from slimalign.benchmarks.weighing import memory_here
 from slimalign.compress.data.sample import Sample, cut_crops
+from slimalign.runtimes.aligner import Face, check_box
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.crop import CropRule
+from slimalign.runtimes.end_to_end import end_to_end_calls, opencv_threads_kept
 from slimalign.runtimes.energy import find_rail
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.opening import SessionOpener
-from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, thread_count
-from slimalign.runtimes.sweep import FACES, Plan, Setting, Subjects
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Session, thread_count
+from slimalign.runtimes.sweep import FACES, KERNEL, TIMED, Plan, Setting, Subjects
 from slimalign.runtimes.sweep_entries import sweep_entries
 from slimalign.runtimes.timing import DRAFT, SUSTAINED_MODE, Protocol, Record
 from slimalign.targets.address import LOCAL
 from slimalign.targets.agent_file import key_of
 
 Image = NDArray[np.uint8]
+Floats = NDArray[np.floating]
 
 Crops = Callable[[CropRule], Image]
 """Gives crops (N, S, S, 3) uint8 RGB, N >= 1, cut by a rule."""
+
+Faces = Callable[[CropRule], Sequence[Face]]
+"""Gives faces, at least one, in images that hold all that a rule's crops look at."""
 
 
 def crops_of(samples: Sequence[Sample]) -> Crops:
@@ -39,6 +45,25 @@ def crops_of(samples: Sequence[Sample]) -> Crops:
     if not samples:
         raise UserError("no images to measure the latency on; is the split empty?")
     return cache(lambda rule: cut_crops(samples[:FACES], rule))
+
+
+def faces_of(samples: Sequence[Sample]) -> Faces:
+    """The first faces of ``samples``, each in the part of its image that the crop looks at.
+
+    A whole image would be no more work, but more memory, and more to send to a device.
+    """
+    return cache(lambda rule: [_face(sample, rule) for sample in samples[:FACES]])
+
+
+def _face(sample: Sample, rule: CropRule) -> Face:
+    image = sample.load()
+    check_box(sample.box, image.shape[1], image.shape[0])
+    return Face(*rule.looked_at(image, sample.box))
+
+
+def no_faces(_: CropRule) -> Sequence[Face]:
+    """For a sweep that times the kernel alone."""
+    return ()
 
 
 def sweep(
@@ -50,16 +75,20 @@ def sweep(
     backends: Sequence[Backend] = (DEFAULT_BACKEND,),
     opener: SessionOpener = open_bundle,
     progress: Progress | None = None,
+    timed: Sequence[str] = (KERNEL,),
+    faces: Faces = no_faces,
 ) -> list[Record]:
-    """Latency on this machine of ``session.run`` alone for every bundle, batch size, backend and thread count.
+    """Latency on this machine for every bundle, batch size, backend and thread count (None: all cores).
 
-    Threads None stands for all cores. ``progress`` is told the steps done and their number. Raises UserError for a
-    batch size that a file cannot run, and for output that is not finite.
+    ``timed`` says of what, a record each: ``kernel`` of ``session.run`` alone, on ``crops``; ``end-to-end`` of all from
+    ``faces`` to landmarks. It takes the place of the name in ``protocol``. ``progress`` is told the steps done and
+    their number. Raises UserError for a batch size that a file cannot run, and for output that is not finite.
     """
-    swept = _swept(bundles, batches, threads, protocol, backends)
+    swept = _swept(bundles, batches, threads, protocol, backends, timed)
     gathered = Gathering(swept, Aside(), progress)
-    for entry in sweep_entries(_subjects(swept, crops, opener), plan_of(protocol)):
-        gathered.add(entry)
+    with opencv_threads_kept():
+        for entry in sweep_entries(_subjects(swept, crops, faces, opener), plan_of(protocol)):
+            gathered.add(entry)
     return gathered.records()
 
 
@@ -73,22 +102,25 @@ def sweep_here(
     aside: Aside,
     beside: Path | None = None,
     progress: Progress | None = None,
+    timed: Sequence[str] = (KERNEL,),
+    faces: Faces = no_faces,
 ) -> list[Record]:
     """What ``sweep`` measures, and memory and energy with it.
 
     With ``beside``, the results file, what was found before a break is not measured again by the same call.
     """
-    swept = _swept(bundles, batches, threads, protocol, backends)
+    swept = _swept(bundles, batches, threads, protocol, backends, timed)
 
     def weigh(setting: Setting) -> Any:
         backend = tuned(backends[setting.backend], setting.batch)
         return memory_here(bundles[setting.bundle], setting.threads, setting.batch, backend)
 
-    subjects = _subjects(swept, crops, open_bundle)._replace(weigh=weigh, rail=find_rail())
+    subjects = _subjects(swept, crops, faces, open_bundle)._replace(weigh=weigh, rail=find_rail())
     entries_after = partial(sweep_entries, subjects, plan_of(protocol))
     path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, crops)}.unfinished")
     gathered = Gathering(swept, aside, progress)
-    with gone_on_with(path, lambda text: aside.note(f"{LOCAL}: {text}"), entries_after) as (kept, rest):
+    note = partial(_noted, aside)
+    with opencv_threads_kept(), gone_on_with(path, note, entries_after) as (kept, rest):
         gathered.take_up(kept)
         for entry in rest:
             gathered.add(entry)
@@ -97,25 +129,35 @@ def sweep_here(
     return records
 
 
+def _noted(aside: Aside, text: str) -> None:
+    aside.note(f"{LOCAL}: {text}")
+
+
 def _swept(
     bundles: Sequence[Bundle],
     batches: Sequence[int],
     threads: Sequence[int | None],
     protocol: Protocol,
     backends: Sequence[Backend],
+    timed: Sequence[str],
 ) -> Swept:
     counts = [thread_count(number) for number in threads]
-    return Swept(bundles, backends, settings_of(bundles, batches, counts, backends), protocol, LOCAL)
+    settings = settings_of(bundles, batches, counts, backends, timed)
+    return Swept(bundles, backends, settings, protocol, LOCAL)
 
 
-def _subjects(swept: Swept, crops: Crops, opener: SessionOpener) -> Subjects:
+def _subjects(swept: Swept, crops: Crops, faces: Faces, opener: SessionOpener) -> Subjects:
+    def rule_of(setting: Setting) -> CropRule:
+        return swept.bundles[setting.bundle].manifest.crop_rule
+
+    def end_to_end(session: Session, setting: Setting) -> Sequence[Callable[[], Floats]]:
+        return end_to_end_calls(session, faces(rule_of(setting)), setting.batch)
+
     def opened(setting: Setting) -> Any:
         backend = tuned(swept.backends[setting.backend], setting.batch)
         return opener(swept.bundles[setting.bundle], setting.threads, backend)
 
-    return Subjects(
-        swept.settings, opened, lambda setting: crops(swept.bundles[setting.bundle].manifest.crop_rule)
-    )
+    return Subjects(swept.settings, opened, lambda setting: crops(rule_of(setting)), end_to_end)
 
 
 def _key(swept: Swept, crops: Crops) -> str:
@@ -137,17 +179,20 @@ def settings_of(
     batches: Sequence[int],
     threads: Sequence[int | None],
     backends: Sequence[Backend] = (DEFAULT_BACKEND,),
+    timed: Sequence[str] = (KERNEL,),
 ) -> list[Setting]:
     """Every combination once; a GPU computes with no threads of the host's, so there one stands for all.
 
     Of the backends that a bundle's runtime cannot tell from one another the first stands for all.
     """
+    check_timed(timed)
     settings = [
-        Setting(place, count, batch, backend)
+        Setting(place, count, batch, backend, kind)
         for place, bundle in enumerate(bundles)
         for backend in _distinct(bundle, backends)
         for count in ((1,) if bundle.manifest.format == "tensorrt" else threads)
         for batch in batches
+        for kind in timed
     ]
     if not settings or min(batches) < 1:
         raise UserError(
@@ -161,6 +206,15 @@ def _distinct(bundle: Bundle, backends: Sequence[Backend]) -> list[int]:
     for place, backend in enumerate(backends):
         first.setdefault(used_by(bundle.manifest.format, backend), place)
     return list(first.values())
+
+
+def check_timed(timed: Sequence[str]) -> None:
+    """Raise UserError unless ``timed`` are some of TIMED."""
+    unknown = [kind for kind in timed if kind not in TIMED]
+    if unknown or not timed:
+        raise UserError(
+            f"--timed {','.join(timed)}: choose among {', '.join(TIMED)}, with a comma between them"
+        )
 
 
 def tuned(backend: Backend, batch: int) -> Backend:

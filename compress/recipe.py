@@ -167,18 +167,26 @@ class SlimRecipe(_Part):
 
     A budget spares operations that alone connect the network, however little they count for.
     ``importance`` is what an operation's factor counts for. ``max_gmacs`` are multiply-adds of the whole student,
-    head included, at the recipe's input size.
+    head included, at the recipe's input size; ``max_ms`` are milliseconds by the table in the file ``latency_table``,
+    which 'slimalign latency-table' measured.
     """
 
     importance: ImportanceName = "contribution"
     threshold: PositiveFloat | None = None
     max_gmacs: PositiveFloat | None = None
     max_params: PositiveInt | None = None
+    max_ms: PositiveFloat | None = None
+    latency_table: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> SlimRecipe:
-        if (self.threshold is None) == (self.max_gmacs is None and self.max_params is None):
-            raise ValueError("give either threshold, or max_gmacs and/or max_params")
+        budgets = (self.max_gmacs, self.max_params, self.max_ms)
+        if (self.threshold is None) == (budgets == (None, None, None)):
+            raise ValueError("give either threshold, or max_gmacs, max_params and/or max_ms")
+        if self.max_ms is not None and self.latency_table is None:
+            raise ValueError(
+                f"max_ms = {self.max_ms:g}: by which latency_table? Make one with 'slimalign latency-table'"
+            )
         return self
 
 
@@ -282,10 +290,22 @@ def read_recipe(path: str | Path) -> Recipe:
         raise UserError(f"{path}: {_first_fault(error)}") from None
 
 
-def slim_recipe(threshold: float | None, max_gmacs: float | None, max_params: int | None) -> SlimRecipe:
+def slim_recipe(
+    threshold: float | None,
+    max_gmacs: float | None,
+    max_params: int | None,
+    max_ms: float | None = None,
+    latency_table: str | None = None,
+) -> SlimRecipe:
     """How far to cut, from a threshold or a budget; raises UserError for a value that will not do."""
     try:
-        return SlimRecipe(threshold=threshold, max_gmacs=max_gmacs, max_params=max_params)
+        return SlimRecipe(
+            threshold=threshold,
+            max_gmacs=max_gmacs,
+            max_params=max_params,
+            max_ms=max_ms,
+            latency_table=latency_table,
+        )
     except ValidationError as error:
         raise UserError(f"slim: {_first_fault(error)}") from None
 

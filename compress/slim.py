@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -10,6 +11,13 @@ from typing import NamedTuple
 import torch
 
 from slimalign.compress.cost import Cost, LayerCost, count
+from slimalign.compress.latency_table import (
+    LatencyTable,
+    encoder_parts,
+    operation_part,
+    parts_of,
+    read_latency_table,
+)
 from slimalign.compress.networks.architecture import Architecture, Operation
 from slimalign.compress.networks.supernet import HRSuperNet, block_key, operation_key
 from slimalign.compress.recipe import SlimRecipe
@@ -27,33 +35,39 @@ Path = tuple[Operation, ...]
 
 
 class Size(NamedTuple):
-    """Parameters and multiply-adds of a network or of a part of one."""
+    """Parameters and multiply-adds of a network or of a part of one, and its milliseconds by a latency table."""
 
     params: int
     macs: int
+    ms: float = 0.0
 
 
 class CutCosts:
-    """What any cut of one architecture costs: a sum over what it keeps, from one count of the whole."""
+    """What any cut of one architecture costs: a sum over what it keeps, from one count of the whole.
 
-    def __init__(self, full: Architecture) -> None:
+    Without a ``table`` of latencies everything takes no time.
+    """
+
+    def __init__(self, full: Architecture, table: LatencyTable | None = None) -> None:
         self.full = full
+        self._table = table
         whole = architecture_cost(full)
         self._parts = _sizes_of_parts(whole.layers)
         # No layer of the network may be one that the sum does not know of.
-        assert self.of(full) == (whole.params, whole.macs)
+        assert self.of(full)[:2] == (whole.params, whole.macs)
 
     def of(self, cut: Architecture) -> Size:
-        """Parameters and multiply-adds of ``cut``, which ``keeping`` made of the full architecture."""
+        """What ``cut`` costs, which ``keeping`` made of the full architecture."""
         kept = ["stem", "head.norm", "head.heatmaps"]
         kept += [f"encoders.{block_key(*block)}" for block in cut.encoded_blocks]
         kept += [f"transforms.{operation_key(op)}" for op in cut.operations]
         sizes = [self._parts[name] for name in kept] + [self._hidden_layer(cut)]
         factors = len(cut.operations)
-        return Size(factors + sum(size.params for size in sizes), sum(size.macs for size in sizes))
+        params, macs = factors + sum(size.params for size in sizes), sum(size.macs for size in sizes)
+        return Size(params, macs, self._ms(parts_of(cut)))
 
     def lightest_paths(self) -> dict[Size, Path]:
-        """The single paths from the input to the head that no other beats in both parameters and multiply-adds.
+        """The single paths from the input to the head that no other beats in all that a size tells.
 
         Every cut holds a single path, and costs no less: a budget that no lightest path meets, no cut meets.
         """
@@ -74,7 +88,15 @@ class CutCosts:
         """``size`` of a path that ``op`` and the block which it leads to are added to."""
         transform = self._parts[f"transforms.{operation_key(op)}"]
         encoder = self._parts[f"encoders.{block_key(op.stage, op.target)}"]
-        return Size(*map(sum, zip(size, transform, encoder, strict=True)))
+        parts = {operation_part(op): 1}
+        if op.stage < self.full.last_stage:
+            parts |= encoder_parts(self.full, op.stage, op.target)
+        added = (size, transform, encoder)
+        params, macs = sum(one.params for one in added), sum(one.macs for one in added)
+        return Size(params, macs, size.ms + self._ms(parts))
+
+    def _ms(self, parts: Mapping[str, int]) -> float:
+        return 0.0 if self._table is None else self._table.predicted_ms(parts)
 
     def _hidden_layer(self, cut: Architecture) -> Size:
         """The head's first layer: its inputs are the channels of the levels that are left."""
@@ -86,10 +108,9 @@ class CutCosts:
 def _unbeaten(paths: Iterable[tuple[Size, Path]]) -> dict[Size, Path]:
     """Those among ``paths`` that no other beats, by size, the fewest parameters first."""
     found: dict[Size, Path] = {}
-    fewest_macs = math.inf
     for size, path in sorted(paths):
-        if size.macs < fewest_macs:
-            found[size], fewest_macs = path, size.macs
+        if not any(all(map(operator.le, other, size)) for other in found):
+            found[size] = path
     return found
 
 
@@ -126,12 +147,12 @@ def check_budget(full: Architecture, recipe: SlimRecipe) -> None:
     """Raise UserError for a budget that no cut of ``full`` meets or that all of it meets: known before any training."""
     if recipe.threshold is not None:
         return
-    costs = CutCosts(full)
+    costs = costs_by(recipe, full)
     whole = costs.of(full)
     if _budget(recipe)(whole):
         raise UserError(
             f"slim: the whole supernet is within the budget, it has {whole.params} parameters and "
-            f"{whole.macs / 1e9:.4f} G multiply-adds; lower max_gmacs or max_params"
+            f"{whole.macs / 1e9:.4f} G multiply-adds{_told_ms(recipe, '', whole.ms)}; lower {_limits(recipe)}"
         )
     _path_within(costs, recipe)
 
@@ -144,16 +165,35 @@ def _path_within(costs: CutCosts, recipe: SlimRecipe) -> Path:
             return path
     sizes = [size for size in paths if recipe.max_params is None or size.params <= recipe.max_params]
     within = f" of at most {recipe.max_params} parameters" if recipe.max_params is not None and sizes else ""
-    least = Size(min(size.params for size in paths), min(size.macs for size in sizes or paths))
+    least_ms = min(size.ms for size in sizes or paths)
+    least = Size(min(size.params for size in paths), min(size.macs for size in sizes or paths), least_ms)
     # Rounded up: this many are enough.
     raise UserError(
         f"slim: no student meets the budget, every one{within} has at least {least.params} parameters and "
-        f"{math.ceil(least.macs / 1e5) / 1e4:.4f} G multiply-adds; raise max_gmacs or max_params, or narrow the head"
+        f"{math.ceil(least.macs / 1e5) / 1e4:.4f} G multiply-adds"
+        f"{_told_ms(recipe, 'at least ', math.ceil(least.ms * 100) / 100)}; raise {_limits(recipe)}, or narrow the head"
     )
 
 
+def costs_by(recipe: SlimRecipe, full: Architecture) -> CutCosts:
+    """The costs of cuts of ``full``, with milliseconds where the recipe names a latency table.
+
+    Raises UserError for a table that cannot be read, or is not one for ``full``.
+    """
+    table = None if recipe.latency_table is None else read_latency_table(recipe.latency_table, full)
+    return CutCosts(full, table)
+
+
+def _told_ms(recipe: SlimRecipe, how: str, ms: float) -> str:
+    return "" if recipe.latency_table is None else f", and takes {how}{ms:.2f} ms by {recipe.latency_table}"
+
+
+def _limits(recipe: SlimRecipe) -> str:
+    return "max_gmacs or max_params" if recipe.max_ms is None else "max_ms, max_gmacs or max_params"
+
+
 def _largest_in_budget(full: Architecture, operations: list[Operation], recipe: SlimRecipe) -> Architecture:
-    costs = CutCosts(full)
+    costs = costs_by(recipe, full)
     cut = largest_within(costs, operations, _budget(recipe))
     if cut is not None:
         return cut
@@ -183,7 +223,8 @@ def _refuse_flat(importances: list[float]) -> None:
 def _budget(recipe: SlimRecipe) -> Callable[[Size], bool]:
     def fits(size: Size) -> bool:
         macs_fit = recipe.max_gmacs is None or size.macs <= recipe.max_gmacs * 1e9
-        return macs_fit and (recipe.max_params is None or size.params <= recipe.max_params)
+        ms_fit = recipe.max_ms is None or size.ms <= recipe.max_ms
+        return macs_fit and ms_fit and (recipe.max_params is None or size.params <= recipe.max_params)
 
     return fits
 

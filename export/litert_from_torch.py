@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -37,34 +38,48 @@ def write_litert(
     Raises UserError where the converter is missing or fails, or the file is not as it must be: a TRANSPOSE,
     or a resize without half-pixel centres.
     """
+    write_litert_files({path: network}, input_size, decoder, batch)
+
+
+def write_litert_files(
+    networks: Mapping[Path, nn.Module], input_size: int, decoder: str | None = None, batch: int = 1
+) -> None:
+    """Write each of ``networks`` to its path, as ``write_litert`` does, all by one process."""
+    first = next(iter(networks))
     if importlib.util.find_spec("litert_torch") is None:
-        raise UserError(f"{path}: litert-torch is not installed; run pip install 'slimalign[export]'")
+        raise UserError(f"{first}: litert-torch is not installed; run pip install 'slimalign[export]'")
     with tempfile.TemporaryDirectory() as folder:
-        write_network(Path(folder), network)
-        _convert_apart(Path(folder), input_size, path, decoder, batch)
-    if faults := read_litert_graph(path).faults():
-        raise UserError(
-            f"{path}: {'; '.join(faults)}; the network's operations cannot be laid out channels last"
-        )
+        folders = {path: Path(folder) / str(place) for place, path in enumerate(networks)}
+        for path, network in networks.items():
+            folders[path].mkdir()
+            write_network(folders[path], network)
+        _convert_apart(folders, input_size, decoder, batch)
+    for path in networks:
+        if faults := read_litert_graph(path).faults():
+            raise UserError(
+                f"{path}: {'; '.join(faults)}; the network's operations cannot be laid out channels last"
+            )
 
 
-def _convert_apart(folder: Path, input_size: int, path: Path, decoder: str | None, batch: int) -> None:
-    command = [sys.executable, "-m", __name__, str(folder), str(input_size), str(batch), str(path)]
-    command += [] if decoder is None else [decoder]
+def _convert_apart(folders: Mapping[Path, Path], input_size: int, decoder: str | None, batch: int) -> None:
+    """Convert the networks in ``folders``, which are by the paths of their files."""
+    command = [sys.executable, "-m", __name__, str(input_size), str(batch), decoder or ""]
+    command += [str(place) for path, folder in folders.items() for place in (folder, path)]
     # The second framework needs no accelerator to trace a graph, and would search for one.
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, errors="replace", check=False
     )
+    unmade = next((path for path in folders if not path.is_file()), next(iter(folders)))
     if done.returncode == KILLED:
         raise UserError(
-            f"{path}: the converter was killed, perhaps for want of memory; it needs about 1 GB free"
+            f"{unmade}: the converter was killed, perhaps for want of memory; it needs about 1 GB free"
         )
-    if done.returncode != 0 or not path.is_file():
+    if done.returncode != 0 or not unmade.is_file():
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit status {done.returncode}"
         raise UserError(
-            f"{path}: litert-torch could not convert the network ({reason}); export it as ONNX instead"
+            f"{unmade}: litert-torch could not convert the network ({reason}); export it as ONNX instead"
         )
 
 
@@ -81,5 +96,12 @@ def convert(folder: Path, input_size: int, batch: int, path: Path, decoder: str 
     litert_torch.convert(whole.eval(), (torch.zeros(batch, input_size, input_size, 3),)).export(str(path))
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Convert networks: ``arguments`` are input size, batch and decoder, then a folder and a path of each."""
+    input_size, batch, decoder, *places = arguments
+    for folder, path in zip(places[::2], places[1::2], strict=True):
+        convert(Path(folder), int(input_size), int(batch), Path(path), decoder or None)
+
+
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), *sys.argv[5:])
+    main(sys.argv[1:])

@@ -10,6 +10,7 @@ printed; so a line to the device that drops loses nothing. The agent goes on wit
 the agent that is still at work, or goes on after the last result. A line ``stop`` on standard input ends it.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from queue import Queue
 from types import SimpleNamespace
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from slimalign.runtimes.journal import END, Entry, Journal, ended
 from slimalign.runtimes.memory import Weight, asked_of, weigh, weighed
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.session import Backend, Session
-from slimalign.runtimes.sweep import Plan, Setting, Subjects
+from slimalign.runtimes.sweep import Plan, Setting, Subjects, kernel_alone
 from slimalign.runtimes.sweep_entries import sweep_entries
 from slimalign.runtimes.timing_loop import Span
 
@@ -146,10 +147,32 @@ def _measured(
         return weighed([sys.executable, sys.argv[0], WEIGH], asked)
 
     settings = [Setting(*values) for values in job["settings"]]
-    subjects = Subjects(settings, opened, lambda one: crops[one.bundle], weighed_there, find_rail())
+    subjects = Subjects(
+        settings, opened, lambda one: crops[one.bundle], _end_to_end(job), weighed_there, find_rail()
+    )
     plan = dict(job["plan"])
     plan.update({name: Span(*plan[name]) for name in ("warm_up", "settle", "length")})
     return sweep_entries(subjects, Plan(**plan), kept)
+
+
+def _end_to_end(job: Entry) -> "Callable[[Session, Setting], Sequence[Callable[[], Any]]]":
+    """The calls end to end; only where the job asks for some is OpenCV needed."""
+    if not job["faces"]:
+        return kernel_alone
+    if importlib.util.find_spec("cv2") is None:
+        raise UserError(
+            f"OpenCV is not installed there; run {sys.executable} -m pip install opencv-python-headless, or measure"
+            " --timed kernel"
+        )
+    from slimalign.runtimes.end_to_end import end_to_end_calls, read_faces
+
+    faces = {path: read_faces(path) for path in set(job["faces"])}
+
+    def calls(session: Session, setting: Setting) -> "List[Callable[[], Any]]":
+        path, landmarks = job["faces"][setting.bundle], job["landmarks"][setting.bundle]
+        return end_to_end_calls(session, faces[path], setting.batch, landmarks)
+
+    return calls
 
 
 def _backend(values: Entry) -> Backend:

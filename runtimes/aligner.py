@@ -1,12 +1,9 @@
-"""Images and face boxes in, landmarks in image pixels out."""
-
-from __future__ import annotations
+"""Images and face boxes in, landmarks in image pixels out. Python 3.6 syntax, see session.py."""
 
 import math
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slimalign.runtimes.answers import points_and_scores
 from slimalign.runtimes.crop import CropRule, invert, transform_points, warp
@@ -15,8 +12,11 @@ from slimalign.runtimes.inputs import input_shape, network_inputs
 from slimalign.runtimes.session import Session
 from slimalign.runtimes.stage_clock import StageClock
 
-Floats = NDArray[np.floating]
-Image = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating]
+    Image = NDArray[np.uint8]
 
 LARGEST_BATCH = 32
 """Crops a run at most, so that a crowd does not exhaust the memory."""
@@ -24,18 +24,24 @@ LARGEST_BOX = 100
 """Sides of the image; in a crop around a larger box it is a speck, and the way back of its points overflows."""
 
 
-@dataclass(frozen=True)
-class Landmarks:
+class Landmarks(NamedTuple):
     """Points (F, K, 2), x then y, the centre of the first pixel at (0, 0), and their scores (F, K)."""
 
-    points: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    points: "NDArray[np.float64]"
+    scores: "NDArray[np.float64]"
 
     @property
-    def face_scores(self) -> NDArray[np.float64]:
+    def face_scores(self) -> "NDArray[np.float64]":
         """The mean score of each face over its points, (F,), to compare with the manifest's ``score_threshold``."""
-        means: NDArray[np.float64] = self.scores.mean(axis=1)
+        means: "NDArray[np.float64]" = self.scores.mean(axis=1)
         return means
+
+
+class Face(NamedTuple):
+    """An image (H, W, 3) uint8 RGB, and the box x0, y0, x1, y1 of a face in it."""
+
+    image: "Image"
+    box: "Floats"
 
 
 class Aligner:
@@ -43,59 +49,69 @@ class Aligner:
 
     Crops and inputs are written into the same memory in every call, so one thread may use an aligner at a time;
     answers are the caller's own. ``clock`` is told the seconds spent on the stages ``crop`` (cutting and
-    normalising), ``network`` and ``decode`` (to points of the image).
+    normalising), ``network`` and ``decode`` (to points of the image). ``landmarks`` is their number, by default that of
+    the bundle's scheme; ``largest_batch`` of crops, or the one size that the file can run, go through the network at
+    once.
     """
 
     faces_at_once = 16
     """Of many faces, how many a caller had better hold in memory."""
 
-    def __init__(self, session: Session, clock: StageClock | None = None):
+    def __init__(
+        self,
+        session: Session,
+        clock: Optional[StageClock] = None,
+        landmarks: Optional[int] = None,
+        largest_batch: int = LARGEST_BATCH,
+    ):
         self.session = session
         self.clock = StageClock() if clock is None else clock
         self.runtime = session.runtime
         self.manifest = session.manifest
-        self.rule: CropRule = session.manifest.crop_rule
-        self.landmarks: int = session.manifest.landmark_scheme.count
-        self._step = session.manifest.batch or LARGEST_BATCH
+        self.rule = CropRule.of(session.manifest)
+        self.landmarks: int = session.manifest.landmark_scheme.count if landmarks is None else landmarks
+        self._step = session.manifest.batch or largest_batch
         self._crops = np.empty((0, self.rule.size, self.rule.size, 3), dtype=np.uint8)
         self._inputs = np.empty((0, *input_shape(session.manifest)), dtype=np.float32)
 
-    def align(self, image: Image, boxes: Floats) -> Landmarks:
+    def align(self, image: "Image", boxes: "Floats") -> Landmarks:
         """Landmarks of the faces in ``boxes`` (F, 4), x0, y0, x1, y1, of ``image`` (H, W, 3) uint8 RGB.
 
-        Up to LARGEST_BATCH faces go through the network at once. The points are in pixels of the image; F = 0 gives
-        empty arrays. Raises UserError for an image of another kind, boxes of another shape and a box that
-        ``check_box`` refuses.
+        As ``align_faces``; F = 0 gives empty arrays. Raises UserError for boxes of another shape too.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(
-                f"image of shape {image.shape} and type {image.dtype}: (H, W, 3) uint8 RGB is needed"
-            )
-        boxes = _checked_boxes(boxes)
-        for box in boxes:
+        _check_image(image)  # where there are no faces too
+        return self.align_faces([Face(image, box) for box in _checked_boxes(boxes)])
+
+    def align_faces(self, faces: Sequence[Face]) -> Landmarks:
+        """Landmarks of ``faces``, each in pixels of its own image.
+
+        Raises UserError for an image of another kind and a box that ``check_box`` refuses.
+        """
+        for image, box in faces:
+            _check_image(image)
             check_box(box, image.shape[1], image.shape[0])
-        matrices = [self.rule.matrix(box) for box in boxes]
-        found = self._none_found(len(boxes))
-        for start in range(0, len(boxes), self._step):
+        matrices = [self.rule.matrix(face.box) for face in faces]
+        found = self._none_found(len(faces))
+        for start in range(0, len(faces), self._step):
             batch = matrices[start : start + self._step]
             self._make_room(self._size(len(batch)))
             with self.clock.stage("crop"):
-                for crop, matrix in zip(self._crops, batch, strict=False):
-                    warp(image, matrix, self.rule.size, out=crop)
+                for crop, face, matrix in zip(self._crops, faces[start:], batch):
+                    warp(face.image, matrix, self.rule.size, out=crop)
             self._align_batch(self._crops[: len(batch)], found, start)
             with self.clock.stage("decode"):
-                for face, matrix in enumerate(batch, start):
-                    found.points[face] = transform_points(found.points[face], invert(matrix))
+                for place, matrix in enumerate(batch, start):
+                    found.points[place] = transform_points(found.points[place], invert(matrix))
         return found
 
-    def align_crops(self, crops: Image) -> Landmarks:
+    def align_crops(self, crops: "Image") -> Landmarks:
         """Landmarks of ``crops`` (N, S, S, 3) uint8 RGB that were cut by ``rule``, in pixels of the crop."""
         found = self._none_found(len(crops))
         for start in range(0, len(crops), self._step):
             self._align_batch(crops[start : start + self._step], found, start)
         return found
 
-    def _align_batch(self, crops: Image, found: Landmarks, start: int) -> None:
+    def _align_batch(self, crops: "Image", found: Landmarks, start: int) -> None:
         """Put the landmarks of at most one batch into ``found`` from face ``start`` on, in pixels of the crop.
 
         A fixed batch that is not full is filled up with black crops.
@@ -129,7 +145,12 @@ class Aligner:
         return Landmarks(np.empty((faces, self.landmarks, 2)), np.empty((faces, self.landmarks)))
 
 
-def _checked_boxes(boxes: Floats) -> Floats:
+def _check_image(image: "Image") -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UserError(f"image of shape {image.shape} and type {image.dtype}: (H, W, 3) uint8 RGB is needed")
+
+
+def _checked_boxes(boxes: "Floats") -> "Floats":
     """``boxes`` as (F, 4); an empty list is F = 0. Raises UserError for another shape."""
     rows = np.asarray(boxes, dtype=np.float64)
     if rows.size == 0:
@@ -139,7 +160,7 @@ def _checked_boxes(boxes: Floats) -> Floats:
     return rows
 
 
-def check_box(box: Floats, width: int, height: int) -> None:
+def check_box(box: "Floats", width: int, height: int) -> None:
     """Raise UserError unless ``box`` (x0, y0, x1, y1) has an area, meets the image and is not far larger than it."""
     x0, y0, x1, y1 = box.tolist()
     fault = None

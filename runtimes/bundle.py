@@ -86,7 +86,7 @@ class Manifest:
     @property
     def crop_rule(self) -> CropRule:
         """How a face box becomes this network's input."""
-        return CropRule(self.input_size, self.box_scale)
+        return CropRule.of(self)
 
     @property
     def sha256(self) -> str:

@@ -17,6 +17,7 @@ else:
     Protocol = object
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -104,8 +105,8 @@ def thread_count(threads: Optional[int]) -> int:
     return threads
 
 
-def check_batch(inputs: "Float32", manifest: "Manifest") -> None:
-    """Raise UserError where ``inputs`` (N, ...) are not of the one batch size that the file can run."""
+def check_batch(inputs: "Sized", manifest: "Manifest") -> None:
+    """Raise UserError where ``inputs``, N faces, are not of the one batch size that the file can run."""
     if manifest.batch is not None and len(inputs) != manifest.batch:
         raise UserError(
             f"bundle '{manifest.name}': batch = {len(inputs)}, the file runs batch {manifest.batch} only;"

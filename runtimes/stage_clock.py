@@ -1,17 +1,18 @@
-"""Where the time of one answer goes: seconds by stage, such as detect, crop, network and decode."""
+"""Where the time of one answer goes: seconds by stage, such as detect, crop, network and decode.
 
-from __future__ import annotations
+Python 3.6 syntax, see session.py.
+"""
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Dict, Iterator
 
 
 class StageClock:
     """Seconds spent in named stages, summed up; ``seconds`` holds them in the order they were first entered."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds: Dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

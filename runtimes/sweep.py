@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from itertools import cycle
 from typing import (
     TYPE_CHECKING,
@@ -22,7 +23,7 @@ import numpy as np
 
 from slimalign.runtimes.device_state import brief_state
 from slimalign.runtimes.energy import Rail
-from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import network_inputs
 from slimalign.runtimes.memory import Weight
 from slimalign.runtimes.session import Float32, Session
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.floating]
     Image = NDArray[np.uint8]
 
+KERNEL, END_TO_END = TIMED = ("kernel", "end-to-end")
+"""What a call that is timed does: the network's inference alone, or all from images to landmarks."""
 FACES = 32
 """Faces that take turns as input, at most: real input varies, and memory is bounded."""
 
@@ -48,13 +52,14 @@ BUILT_PER_BATCH = "tensorrt"
 
 class Setting(NamedTuple):
     """What is measured: which of the bundles, on how many threads (None: all cores), at which batch size, by which of
-    the backends.
+    the backends; ``timed`` is one of TIMED.
     """
 
     bundle: int
     threads: Optional[int]
     batch: int
     backend: int = 0
+    timed: str = KERNEL
 
     @property
     def cell(self) -> Tuple[int, int, int]:
@@ -135,17 +140,24 @@ class MeasuredEnergy(NamedTuple):
 Event = Union[Ready, MeasuredMemory, Opened, Visit, MeasuredEnergy]
 
 
+def kernel_alone(session: Session, setting: Setting) -> "Sequence[Callable[[], Floats]]":
+    """For a sweep that times nothing from images to landmarks."""
+    return ()
+
+
 class Subjects(NamedTuple):
     """What is measured, and how to get at it.
 
     ``open`` opens a setting's session; ``crops`` gives its faces, (N, S, S, 3) uint8 RGB, N >= 1, the same array for
-    the same faces. ``weigh`` tells the memory of a process that runs a setting alone, or why it cannot be told;
-    ``rail`` is what tells the energy. Without them neither is measured.
+    the same faces. ``end_to_end`` gives the calls that take turns in a setting of that kind, see
+    slimalign.runtimes.end_to_end. ``weigh`` tells the memory of a process that runs a setting alone, or why it cannot
+    be told; ``rail`` is what tells the energy. Without them neither is measured.
     """
 
     settings: Sequence[Setting]
     open: "Callable[[Setting], ContextManager[Session]]"
     crops: "Callable[[Setting], Image]"
+    end_to_end: "Callable[[Session, Setting], Sequence[Callable[[], Floats]]]" = kernel_alone
     weigh: "Optional[Callable[[Setting], Union[Weight, str]]]" = None
     rail: Optional[Rail] = None
 
@@ -270,17 +282,40 @@ def _open(
     started = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
     init_ms = time_once_ms(lambda: sessions.append(stack.enter_context(subjects.open(setting))))
     session = sessions[0]
-    batches = inputs.batches(session, setting)
-    outputs: "List[Float32]" = []
-    first_ms = time_once_ms(lambda: outputs.append(session.run(batches[0])))
-    if not np.isfinite(outputs[0]).all():
+    calls = _calls(subjects, session, setting, inputs)
+    first_ms = _first_ms(session, calls[0])
+    turns = cycle(calls)
+    opened = Opened(place, started, session.runtime, session.version, session.threads, init_ms, first_ms)
+
+    def call() -> "Floats":
+        return next(turns)()
+
+    return opened, call
+
+
+def _calls(
+    subjects: Subjects, session: Session, setting: Setting, inputs: "_Inputs"
+) -> "Sequence[Callable[[], Floats]]":
+    """The calls that take turns, each on other faces."""
+    if setting.timed == END_TO_END:
+        return subjects.end_to_end(session, setting)
+    return [partial(session.run, batch) for batch in inputs.batches(session, setting)]
+
+
+def _first_ms(session: Session, call: "Callable[[], Floats]") -> float:
+    """The duration of the first call; raises UserError where what it finds is not finite."""
+    found: "List[Floats]" = []
+    try:
+        first_ms = time_once_ms(lambda: found.append(call()))
+        finite = bool(np.isfinite(found[0]).all())
+    except NonFiniteError:  # where heatmaps are decoded they are looked at there
+        finite = False
+    if not finite:
         raise UserError(
             f"bundle '{session.manifest.name}' in {session.runtime}: its heatmaps hold NaN or infinite"
             " values; export it again"
         )
-    turns = cycle(batches)
-    opened = Opened(place, started, session.runtime, session.version, session.threads, init_ms, first_ms)
-    return opened, lambda: session.run(next(turns))
+    return first_ms
 
 
 class _Inputs:

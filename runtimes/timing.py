@@ -26,7 +26,8 @@ DRAFT_MODE, REFERENCE_MODE, SUSTAINED_MODE = MODES = ("draft", "reference", "sus
 class Protocol:
     """How a latency was measured; figures under different ``key``s are not ranked together.
 
-    ``name`` says what is timed (``kernel``: the inference call alone) and ``version`` changes with how.
+    ``name`` says what is timed (``kernel``: the inference call alone; ``end-to-end``: from images in memory to
+    landmarks) and ``version`` changes with how.
     A measurement is spread over ``rounds`` visits: the first begins with ``warm_up``, each later one with
     ``settle``, and each measures its share of ``length``. Mode ``reference`` demands a warm-up of 50 calls
     and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look; ``sustained`` measures a setting

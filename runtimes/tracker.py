@@ -10,7 +10,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.runtimes.aligner import Aligner, Image, check_box
+from slimalign.runtimes.aligner import Aligner, check_box
 from slimalign.runtimes.boxes import overlaps
 from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.crop import tight_box
@@ -19,6 +19,7 @@ from slimalign.runtimes.smoothing import OneEuro, Smoothing
 from slimalign.runtimes.stage_clock import StageClock
 
 Floats = NDArray[np.floating]
+Image = NDArray[np.uint8]
 FindBoxes = Callable[[Image], Floats]
 """Boxes (F, 4) of the faces in an image, such as a detector's."""
 

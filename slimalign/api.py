@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slimalign.benchmarks.points import Point
     from slimalign.benchmarks.told_latency import ToldLatency
     from slimalign.compress.data.evaluation import Evaluation
+    from slimalign.compress.latency_table import LatencyTable
     from slimalign.compress.recipe import Recipe
     from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "export",
     "follow",
+    "latency_table",
     "lint",
     "parity",
     "pick",
@@ -108,15 +110,60 @@ def slim(
     max_gmacs: float | None = None,
     max_params: int | None = None,
     threshold: float | None = None,
+    max_ms: float | None = None,
+    latency_table: str | Path | None = None,
     name: str = "slimmed-again",
     progress: Progress | None = None,
 ) -> SlimResult:
-    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned."""
+    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned.
+
+    ``max_ms`` are milliseconds by the ``latency_table`` in that file.
+    """
     from slimalign.compress.recipe import slim_recipe
     from slimalign.making import slim as cut_again
 
-    recipe = slim_recipe(threshold, max_gmacs, max_params)
+    table = None if latency_table is None else str(latency_table)
+    recipe = slim_recipe(threshold, max_gmacs, max_params, max_ms, table)
     return cut_again(Path(run_folder), recipe, name, progress or _silent())
+
+
+def latency_table(
+    run_folder: str | Path | None = None,
+    recipe: str | Path | None = None,
+    *,
+    format_name: str = "litert",
+    threads: int | None = 1,
+    target: str = "local",
+    python: str | None = None,
+    backend: Backend = DEFAULT_BACKEND,
+    check: int = 3,
+    out: str | Path = "latency-table.json",
+    command: str = "slimalign.latency_table",
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Measure what each operation of a run's search space, or a recipe's, takes in a runtime on ``target``.
+
+    The table is written to ``out`` and the networks' files are kept beside it. Its ``tried`` are ``check`` networks
+    that it was not made of, as predicted and as measured. ``command`` is kept as what makes it again.
+    """
+    from slimalign.benchmarks.phone import Phone
+    from slimalign.latency_tables import TableRequest, measured_table
+    from slimalign.places import Where, place_at
+    from slimalign.run_folder import known_importances, recipe_of
+
+    if (run_folder is None) == (recipe is None):
+        raise UserError("give either a run, --run, or a recipe, --recipe: whose networks are meant?")
+    if run_folder is not None:
+        meant, importances = recipe_of(Path(run_folder)), known_importances(Path(run_folder))
+    elif recipe is not None:
+        meant, importances = read_recipe(recipe), None
+    place = place_at(Where(target, python, None, backend))
+    if isinstance(place, Phone):
+        raise UserError(
+            f"--target {target}: a table takes single calls, which no phone tells; name another target"
+        )
+    request = TableRequest(meant, importances, format_name, threads, check, command)
+    return measured_table(request, place, Path(out), progress or _silent())
 
 
 def export(
@@ -270,6 +317,7 @@ def bench(
     skip_bad: bool = False,
     reference: bool = False,
     sustained: float | None = None,
+    timed: Sequence[str] = ("kernel",),
     results: str | Path | None = None,
     target: str = "local",
     python: str | None = None,
@@ -280,19 +328,22 @@ def bench(
     """Latency of bundles in one interleaved sweep, on faces of ``data`` or else on drawn ones.
 
     ``threads`` None stands for all cores; ``reference`` takes 60 s and 1024 calls each instead of a draft, and
-    ``sustained`` so many minutes of calls each, one setting after another. ``target`` is ``local``,
+    ``sustained`` so many minutes of calls each, one setting after another. ``timed`` are those of ``kernel``, the
+    inference alone, and ``end-to-end``, from images to landmarks, that are measured. ``target`` is ``local``,
     ``ssh://user@host``, or a device profile with an address; where the line to it drops, the same call goes on, and so
     it does on this machine after a break, with ``results``. ``python`` is the interpreter there. On a phone,
     ``adb:SERIAL``, the program at ``benchmark_model`` measures, which tells no single samples. Each of ``backends``
     says what of a runtime computes.
     """
     from slimalign.benching import DRAWN, inputs_told, protocol_of
+    from slimalign.benchmarks.latency import check_timed
     from slimalign.benchmarks.phone import Phone
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
     from slimalign.measuring import bench_phone
     from slimalign.places import place_at
 
+    check_timed(timed)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
     protocol = protocol_of(reference, sustained)
     where = _where(target, python, benchmark_model, backends, opened, bar, results)
@@ -300,13 +351,19 @@ def bench(
     if isinstance(place, Phone):
         if data is not None:
             raise UserError(f"--data {data}: benchmark_model runs on random input; leave it out")
+        if list(timed) != ["kernel"]:
+            raise UserError(
+                f"--timed {','.join(timed)}: benchmark_model times the kernel alone; leave it out"
+            )
         return bench_phone(opened, batches, threads, bar, place, protocol, where.results)
     samples, inputs = None, DRAWN
     if data is not None and opened:
         scheme = opened[0].manifest.landmark_scheme
         samples = read_split(data_format, scheme, Path(data), split, skip_bad, bar)
         inputs = inputs_told(data_format, split, samples)
-    return measure(opened, batches, threads, bar, samples, protocol, where.results, place, inputs, where.note)
+    return measure(
+        opened, batches, threads, bar, samples, protocol, where.results, place, inputs, where.note, timed
+    )
 
 
 def points(

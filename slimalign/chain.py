@@ -33,7 +33,7 @@ from slimalign.compress.supervised import train_supervised
 from slimalign.compress.training import Trainer
 from slimalign.compress.validation import ValidationFaces
 from slimalign.faces import Faces
-from slimalign.run_folder import recipe_of
+from slimalign.run_folder import known_importances, recipe_of
 from slimalign.run_names import ARCHITECTURE_NAME, IMPORTANCES_NAME
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
@@ -205,13 +205,12 @@ class Searched:
 def searched(folder: Path) -> Searched:
     """The outcome of a run's search; raises UserError where the run has not come so far."""
     recipe, weights = recipe_of(folder), folder / "supernet" / CHECKPOINT_NAME
-    saved, path = read_checkpoint(weights), folder / IMPORTANCES_NAME
+    saved, by_key = read_checkpoint(weights), known_importances(folder)
     # Importances are measured when the search is done; those of an earlier one go with its checkpoint.
-    if saved is None or not path.is_file():
+    if saved is None or by_key is None:
         raise UserError(f"{folder}: its search is not finished; run the recipe again first")
     scheme = scheme_named(recipe.data.scheme)
     network = HRSuperNet(recipe.search.supernet(scheme.count, recipe.input.size))
     load_weights(network, saved.weights, str(weights))
-    by_key = json.loads(path.read_text(encoding="utf-8"))
     importances = {op: by_key[operation_key(op)] for op in network.architecture.operations}
     return Searched(recipe, network.eval(), importances)

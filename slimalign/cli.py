@@ -15,6 +15,7 @@ from slimalign.commands.choosing import compare, pick, report
 from slimalign.commands.making import demo, export, run, slim
 from slimalign.commands.measuring import bench, evaluate, parity, profile
 from slimalign.commands.predicting import predict
+from slimalign.commands.tables import latency_table
 from slimalign.extras import missing_extra
 from slimalign.runtimes.errors import UserError
 from slimalign.showing import remark
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "run": run,
     "slim": slim,
+    "latency-table": latency_table,
     "export": export,
     "eval": evaluate,
     "parity": parity,

@@ -17,7 +17,7 @@ from slimalign.compress.distil import ABLATION
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
 from slimalign.compress.recipe import Recipe, SlimRecipe
-from slimalign.compress.slim import check_budget, slimmed_architecture, student_from
+from slimalign.compress.slim import check_budget, costs_by, slimmed_architecture, student_from
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import check_imports, format_named
@@ -164,10 +164,14 @@ def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> F
 
 @dataclass(frozen=True)
 class SlimResult:
-    """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning."""
+    """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning.
+
+    ``predicted_ms`` is its time by the latency table, None without one.
+    """
 
     architecture: Architecture
     bundle: Bundle
+    predicted_ms: float | None = None
 
 
 def slim(folder: Path, cut: SlimRecipe, name: str, progress: Progress) -> SlimResult:
@@ -181,7 +185,8 @@ def slim(folder: Path, cut: SlimRecipe, name: str, progress: Progress) -> SlimRe
     subject = subject_of(found.recipe, name, student_from(found.supernet, architecture))
     bench = Workbench(subject, parity_crops(folder, subject))
     bundle = write_bundle(place, bench, "torch", partial(tell, progress, name, "torch"))
-    return SlimResult(architecture, bundle)
+    ms = costs_by(cut, found.supernet.architecture).of(architecture).ms
+    return SlimResult(architecture, bundle, ms if cut.latency_table is not None else None)
 
 
 def _slim_place(run_folder: Path, name: str) -> Path:

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from slimalign.benching import DRAWN
 from slimalign.benchmarks.accuracy import evaluate_normalisers
 from slimalign.benchmarks.gathering import Aside
-from slimalign.benchmarks.latency import crops_of
+from slimalign.benchmarks.latency import crops_of, faces_of
 from slimalign.benchmarks.opening import check_names
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.points import Point, join
@@ -33,7 +33,7 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import check_appendable, write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
-from slimalign.runtimes.sweep import FACES
+from slimalign.runtimes.sweep import FACES, KERNEL
 from slimalign.runtimes.timing import DRAFT, SUSTAINED_MODE, Protocol, Record
 from slimalign.targets.address import LOCAL, is_address
 from slimalign.targets.profile import target_named
@@ -120,11 +120,13 @@ def bench(
     place: Place = THIS_MACHINE,
     inputs: str = DRAWN,
     note: Callable[[str], None] = lambda text: None,
+    timed: Sequence[str] = (KERNEL,),
 ) -> list[Record]:
-    """Kernel latency of all bundles at ``place`` in one sweep, on ``samples`` or else on drawn faces.
+    """Latency of all bundles at ``place`` in one sweep, on ``samples`` or else on drawn faces.
 
     ``threads`` None stands for all cores, ``inputs`` is what records say of the faces, ``note`` is told what the user
-    had better know. Raises UserError for two bundles that records could not tell apart.
+    had better know; ``timed`` are those of ``kernel`` and ``end-to-end`` that are measured. Raises UserError for two
+    bundles that records could not tell apart.
     """
     if not bundles:
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
@@ -146,6 +148,8 @@ def bench(
         protocol,
         lambda done, total: progress.update(task, completed=done, total=total),
         Aside(inputs, note, keep),
+        timed,
+        faces_of(faces),
     )
     progress.remove_task(task)
     return records

@@ -12,7 +12,7 @@ from typing import Protocol
 from slimalign.benchmarks.accuracy import Finder
 from slimalign.benchmarks.device_latency import check_runs_on_devices, sweep_on
 from slimalign.benchmarks.gathering import Aside, Progress
-from slimalign.benchmarks.latency import Crops, sweep_here
+from slimalign.benchmarks.latency import Crops, Faces, sweep_here
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.phone import Phone, PhoneFinder
 from slimalign.runtimes.aligner import Aligner
@@ -64,6 +64,8 @@ class Place(Protocol):
         protocol: LatencyProtocol,
         progress: Progress,
         aside: Aside,
+        timed: Sequence[str],
+        faces: Faces,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
         ...
@@ -89,10 +91,22 @@ class ThisMachine:
         protocol: LatencyProtocol,
         progress: Progress,
         aside: Aside,
+        timed: Sequence[str],
+        faces: Faces,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.latency."""
         return sweep_here(
-            bundles, batches, threads, crops, protocol, self.backends, aside, self.results, progress
+            bundles,
+            batches,
+            threads,
+            crops,
+            protocol,
+            self.backends,
+            aside,
+            self.results,
+            progress,
+            timed,
+            faces,
         )
 
     @contextmanager
@@ -121,10 +135,22 @@ class ReachedDevice:
         protocol: LatencyProtocol,
         progress: Progress,
         aside: Aside,
+        timed: Sequence[str],
+        faces: Faces,
     ) -> list[Record]:
         """Latency of all combinations, see slimalign.benchmarks.device_latency."""
         return sweep_on(
-            self.device, bundles, batches, threads, crops, protocol, self.backends, progress, aside
+            self.device,
+            bundles,
+            batches,
+            threads,
+            crops,
+            protocol,
+            self.backends,
+            progress,
+            aside,
+            timed,
+            faces,
         )
 
     @contextmanager

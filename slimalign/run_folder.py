@@ -123,6 +123,15 @@ def recipe_of(folder: Path) -> Recipe:
     return Recipe.model_validate(entries)
 
 
+def known_importances(folder: Path) -> dict[str, float] | None:
+    """What the operations of the run in ``folder`` count for, by their names; None before its search is done."""
+    path = folder / IMPORTANCES_NAME
+    if not path.is_file():
+        return None
+    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def check_faces(folder: Path, faces: Faces) -> None:
     """Raise UserError where ``faces`` are not those that the run in ``folder`` was trained and chosen on."""
     kept, given = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))["faces"], faces.fingerprint()

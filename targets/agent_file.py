@@ -11,10 +11,13 @@ from slimalign.runtimes import errors
 
 MODULES = (
     "agent",
+    "aligner",
     "answers",
+    "crop",
     "cuda",
     "decode",
     "device_state",
+    "end_to_end",
     "energy",
     "engine_builder",
     "errors",
@@ -26,6 +29,7 @@ MODULES = (
     "onnxruntime_session",
     "opening",
     "session",
+    "stage_clock",
     "sweep",
     "sweep_entries",
     "tensorrt_session",

@@ -46,10 +46,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle and the crops (N, S, S, 3) uint8 RGB that it is run on."""
+    """A bundle and the crops (N, S, S, 3) uint8 RGB that it is run on.
+
+    ``faces`` are those that it is timed on end to end, see slimalign.runtimes.end_to_end; all subjects of a job have
+    some, or none has.
+    """
 
     bundle: Bundle
     crops: Image
+    faces: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -126,12 +131,15 @@ def _packed(job: Job, python: str) -> _Packed:
     files[agent_path] = agent
     bundles = [_add_bundle(files, subject.bundle) for subject in job.subjects]
     crops = [_saved(subject.crops) for subject in job.subjects]
-    keys = [key_of(data) for data in crops]
+    faces = [subject.faces for subject in job.subjects if subject.faces]
+    keys = [key_of(data) for data in [*crops, *faces]]
     entries = {**job.entries, "kind": job.kind, "bundles": bundles, "python": python}
     folder = f"{HOME}/jobs/{key_of(json.dumps([agent_path, keys, entries], sort_keys=True).encode())}"
-    places = [f"{folder}/{key}.npy" for key in keys]
-    files.update(zip(places, crops, strict=True))
-    files[f"{folder}/job.json"] = json.dumps({**entries, "crops": places}, sort_keys=True).encode()
+    places = [f"{folder}/{key}.npy" for key in keys[: len(crops)]]
+    face_places = [f"{folder}/{key}.npz" for key in keys[len(crops) :]]
+    files.update(zip([*places, *face_places], [*crops, *faces], strict=True))
+    inputs = {"crops": places, "faces": face_places}
+    files[f"{folder}/job.json"] = json.dumps({**entries, **inputs}, sort_keys=True).encode()
     return _Packed(folder, files, agent_path)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cells import CROPS, SIZE, expected_points, onnx_bundle
 
-from slimalign.runtimes.aligner import LARGEST_BATCH, Aligner
+from slimalign.runtimes.aligner import LARGEST_BATCH, Aligner, Face
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.inputs import input_shape, network_inputs
@@ -66,6 +66,42 @@ def test_answers_stay_while_the_memory_is_used_again(tmp_path: Path, batch: int 
     np.testing.assert_allclose(first.points, points, atol=1e-9)
     np.testing.assert_allclose(second.points, points[::-1], atol=1e-9)
     np.testing.assert_allclose(third.points, expected_points(1), atol=1e-9)
+
+
+def test_faces_in_different_images_are_found_as_one_by_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(40, 90), (300, 200), (64, 64), (1200, 900), (31, 47)] * 8
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    boxes = [np.array([0.1, 0.2, 0.8, 0.7]) * [*size[::-1], *size[::-1]] for size in sizes]
+    faces = [Face(image, box) for image, box in zip(images, boxes, strict=True)]
+    with CountingSession(tmp_path) as session:
+        aligner = Aligner(session)
+        found = aligner.align_faces(faces)
+        assert session.batches == [LARGEST_BATCH, len(faces) - LARGEST_BATCH]
+        one_by_one = [aligner.align(face.image, face.box[None]) for face in faces]
+    np.testing.assert_array_equal(found.points, np.concatenate([one.points for one in one_by_one]))
+    np.testing.assert_array_equal(found.scores, np.concatenate([one.scores for one in one_by_one]))
+
+
+def test_as_many_faces_go_through_at_once_as_is_asked_for(tmp_path: Path) -> None:
+    image, boxes, points = faces_in_a_row(MANY)
+    with CountingSession(tmp_path) as session:
+        found = Aligner(session, largest_batch=MANY).align(image, boxes)
+        assert session.batches == [MANY]
+    np.testing.assert_allclose(found.points, points, atol=1e-9)
+
+
+def test_a_face_of_another_kind_is_refused_among_others(tmp_path: Path) -> None:
+    good = Face(CROPS[0], np.array([0.0, 0.0, 9.0, 9.0]))
+    with CountingSession(tmp_path) as session:
+        for bad, said in (
+            (good._replace(image=CROPS[0, ..., 0]), r"\(H, W, 3\) uint8 RGB is needed"),
+            (good._replace(box=good.box + 20), "box 20,20,29,29: outside the image of 16x16 pixels"),
+        ):
+            with pytest.raises(UserError, match=said):
+                Aligner(session).align_faces([good, bad])
+        assert session.batches == []
+        assert Aligner(session).align_faces([]).points.shape == (0, 19, 2)
 
 
 def test_the_clock_is_told_every_stage(tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_a_blob_lands_where_the_matrix_says(side, x, y, size):
     np.testing.assert_allclose(found, transform_points(np.array([x, y]), rule.matrix(box)), atol=0.06)
 
 
+@settings(deadline=None, max_examples=100)
+@given(boxes, st.integers(16, 128))
+def test_the_part_that_a_crop_looks_at_is_enough_for_it(box, size):
+    """Of a bright picture: were a pixel lacking in the part, the crop would be dark there."""
+    y, x = np.mgrid[:260, :340]
+    image = np.stack([150 + x // 4, 150 + y // 4, 150 + (x + y) // 8], axis=2).astype(np.uint8)
+    rule = CropRule(size)
+    part, box_there = rule.looked_at(image, box)
+    there, here = rule.crop(part, box_there), rule.crop(image, box)
+    assert np.abs(there.astype(int) - here).max() <= 1
+    side = 1.25 * max(box[2] - box[0], box[3] - box[1])
+    assert max(part.shape[:2]) <= side + 2 * (3 * max(side / size, 1) + 4)
+    assert part.base is None
+
+
 def test_strong_reduction_does_not_alias():
     stripes = np.zeros((400, 400, 3), np.uint8)
     stripes[:, ::2] = 200

@@ -328,7 +328,7 @@ def test_the_sum_over_kept_parts_is_the_count_of_the_cut_network(small_architect
     assert {cut.output_levels for cut in cuts} > {(0, 1, 2)}
     for cut in cuts:
         counted = architecture_cost(cut)
-        assert costs.of(cut) == (counted.params, counted.macs)
+        assert costs.of(cut) == (counted.params, counted.macs, 0)
 
 
 def test_factors_that_have_not_spread_are_refused(small_architecture):

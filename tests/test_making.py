@@ -60,7 +60,7 @@ def test_an_earlier_cut_is_not_written_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({}, "slim: give either threshold, or max_gmacs and/or max_params"),
+        ({}, "slim: give either threshold, or max_gmacs, max_params and/or max_ms"),
         ({"max_gmacs": -1.0}, r"slim: max_gmacs = -1\.0: Input should be greater than 0"),
     ],
 )

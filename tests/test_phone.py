@@ -108,6 +108,17 @@ def test_what_benchmark_model_tells_is_kept_as_it_tells_it(
     assert read(results).latency == ()
 
 
+def test_a_phone_times_the_kernel_alone(bundles: dict[str, Bundle]) -> None:
+    said = "^--timed kernel,end-to-end: benchmark_model times the kernel alone; leave it out$"
+    with pytest.raises(UserError, match=said):
+        api.bench(
+            [bundles["litert"]],
+            timed=("kernel", "end-to-end"),
+            target="adb:R58M",
+            benchmark_model="benchmark_model",
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "form", "said"),
     [

@@ -204,11 +204,12 @@ def test_commands_measure_the_same_again() -> None:
     assert {name for name, *_ in BUNDLES} <= set(words)
     assert "--reference" not in words
     reference = replace(
-        latency_of("a", "net", "litert", 1, 1.0), protocol="kernel-1-reference", target="ssh://pi@pi"
+        latency_of("a", "net", "litert", 1, 1.0), protocol="end-to-end-1-reference", target="ssh://pi@pi"
     )
     (command,) = bench_commands([reference], {"a": "bundles/net"}, "r.jsonl")
     assert command == (
-        "slimalign bench bundles/net --batch 1 --threads 1 --target ssh://pi@pi --reference --results r.jsonl"
+        "slimalign bench bundles/net --batch 1 --threads 1 --target ssh://pi@pi --timed end-to-end --reference "
+        "--results r.jsonl"
     )
 
 

@@ -46,7 +46,7 @@ class Places:
         self.weighed: list[int] = []
 
     def subjects(self, settings: tuple[Setting, ...] = (Setting(0, 1, 1), Setting(0, 1, 2))) -> Subjects:
-        return Subjects(settings, self._open, lambda setting: CROPS, self._weigh)
+        return Subjects(settings, self._open, lambda setting: CROPS, weigh=self._weigh)
 
     @contextmanager
     def _open(self, setting: Setting) -> Iterator[Session]:

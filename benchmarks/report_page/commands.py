@@ -9,6 +9,7 @@ from slimalign.benchmarks.layers import LayersRecord
 from slimalign.benchmarks.report_page.settings import by_machine
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency
 from slimalign.benchmarks.told_latency import ToldLatency
+from slimalign.runtimes.sweep import END_TO_END
 from slimalign.runtimes.timing import REFERENCE_MODE, SUSTAINED_MODE, Record
 from slimalign.targets.address import LOCAL
 
@@ -32,6 +33,8 @@ def bench_commands(records: Iterable[AnyLatency], places: Places, results: str) 
             sizes.setdefault((batches, threads), []).append(same[0])
         for (batches, threads), bundles in sizes.items():
             words = ["--batch", _listed(batches), "--threads", _listed(threads), *_where(target)]
+            if protocol.startswith(f"{END_TO_END}-"):
+                words += ["--timed", END_TO_END]
             if protocol.endswith(f"-{REFERENCE_MODE}"):
                 words.append("--reference")
             if protocol.endswith(f"-{SUSTAINED_MODE}"):

@@ -101,6 +101,12 @@ def slim(
     threshold: Annotated[
         Optional[float], typer.Option(help="Least importance that is kept, as in importances.json.")
     ] = None,
+    max_ms: Annotated[
+        Optional[float], typer.Option(help="Most milliseconds, by the table of --latency-table.")
+    ] = None,
+    latency_table: Annotated[
+        Optional[Path], typer.Option(help="What 'slimalign latency-table' measured on the device.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the student's bundle.")] = "slimmed-again",
     as_json: JsonOption = False,
 ) -> None:
@@ -116,16 +122,19 @@ def slim(
             max_gmacs=max_gmacs,
             max_params=max_params,
             threshold=threshold,
+            max_ms=max_ms,
+            latency_table=latency_table,
             name=name,
             progress=progress,
         )
     cost = made.bundle.manifest.cost
     if as_json:
-        print_json({"bundle": str(made.bundle.folder), **cost})
+        print_json({"bundle": str(made.bundle.folder), **cost, "predicted_ms": made.predicted_ms})
         return
+    told = "" if made.predicted_ms is None else f", {made.predicted_ms:.2f} ms by {latency_table}"
     say(
         f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
-        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds; to train a student of this size put the "
+        f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds{told}; to train a student of this size put the "
         "budget into the recipe and run it again with --retrain"
     )
 

@@ -238,6 +238,9 @@ def bench(
         Optional[float],
         typer.Option(help="So many minutes of calls each, one setting after another: slope and throttling."),
     ] = None,
+    timed: Annotated[
+        str, typer.Option(help="kernel, the inference alone; end-to-end, from images to landmarks; or both.")
+    ] = "kernel",
     data: DataOption = None,
     split: Annotated[str, typer.Option(help="Split of --data that the faces come from.")] = "val",
     data_format: FormatOption = "300w",
@@ -279,6 +282,7 @@ def bench(
                     skip_bad=skip_bad,
                     reference=reference,
                     sustained=sustained,
+                    timed=_parts(timed),
                     results=results,
                     target=where.target,
                     python=where.python,

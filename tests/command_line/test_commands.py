@@ -57,6 +57,14 @@ def test_eval_by_another_normaliser_and_threshold(slimalign: Command, place: Pla
     assert rates[0] == rates[1]  # results are always kept for the same threshold
 
 
+def test_bench_times_images_to_landmarks_beside_the_kernel(slimalign: Command, place: Place) -> None:
+    faces = ("--data", place.data, "--data-format", "folder", "--split", "val")
+    options = ("--batch", "2", "--threads", "1", "--timed", "end-to-end, kernel")
+    records = slimalign("bench", place.onnx, *faces, *options, "--json").json
+    assert [one["protocol"] for one in records] == ["end-to-end-1-draft", "kernel-1-draft"]
+    assert all(one["samples"] >= 30 for one in records)
+
+
 def test_bench_pick_and_report_over_several_protocols(slimalign: Command, place: Place) -> None:
     data = ("--data", place.data, "--data-format", "folder")
     for split in ("val", "test"):

@@ -84,6 +84,7 @@ MISTAKES = [
     ("eval {onnx} --data {data} --threshold 0", "threshold 0; give an NME in percent above 0"),
     ("eval {onnx} --data {data} --data-format folder --split x", "the splits there are test, val"),
     ("bench nowhere", "nowhere: no such folder"),
+    ("bench {onnx} --timed all", "--timed all: choose among kernel, end-to-end, with a comma between them"),
     ("bench {onnx} --batch 0", "--batch: '0' is not a whole number above 0"),
     ("bench {onnx} --batch \u00b2", "--batch: '\u00b2' is not a whole number above 0"),
     ("bench {onnx} --data {data} --data-format folder --split x", "the splits there are test, val"),

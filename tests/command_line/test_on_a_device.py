@@ -37,6 +37,12 @@ def test_bench_measures_there(slimalign: Command, place: Place, sshd: Sshd) -> N
     assert kept[0]["before"]["time"] <= kept[0]["after"]["time"]
 
 
+def test_bench_times_images_to_landmarks_there(slimalign: Command, place: Place, profile: Path) -> None:
+    options = ("--target", profile, "--batch", "2", "--threads", "1", "--timed", "kernel,end-to-end")
+    records = slimalign("bench", place.onnx, *options, "--json").json
+    assert [one["protocol"] for one in records] == ["kernel-1-draft", "end-to-end-1-draft"]
+
+
 def test_a_device_has_one_name_for_measuring_and_for_choosing(
     slimalign: Command, place: Place, profile: Path
 ) -> None:
