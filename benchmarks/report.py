@@ -1,25 +1,14 @@
-"""A table of points and a scatter picture of their cost against their NME."""
+"""Tables of points, as the command line shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-import numpy as np
 import rich.box
-from numpy.typing import NDArray
 from rich.table import Table
 
-from slimalign.benchmarks.axes import AXES
-from slimalign.benchmarks.frontier import frontier, unbeaten_points
 from slimalign.benchmarks.points import Point
-from slimalign.compress.figures import check_picture_path, new_figure, save_figure
-from slimalign.runtimes.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 UNKNOWN = "?"
 
@@ -92,108 +81,3 @@ def _setting_text(name: str, value: str) -> str:
 def _order(point: Point) -> tuple[bool, float, str, float]:
     latency = float("inf") if point.p50_ms is None else point.p50_ms
     return (point.nme is None, point.nme or 0.0, point.bundle, latency)
-
-
-X_LABELS = MappingProxyType(
-    {
-        "params": "parameters",
-        "macs": "multiply-adds",
-        "latency": "latency, median of a call (ms)",
-        "size": "file size (bytes)",
-    }
-)
-
-
-NAME_PIXELS = 14
-"""Places closer than this share one name."""
-LEAST_NME_SPAN = 0.5
-"""What the axis of the NME covers at least, in percent."""
-
-
-def scatter(points: Sequence[Point], path: str | Path, x: str = "macs") -> None:
-    """Draw ``points`` with ``x`` (params, macs, latency or size) across and NME up, their frontier as a line.
-
-    Latencies are all drawn on one axis: give points of one batch size and thread count. Points that lack either
-    value are left out, and the picture says how many. Raises UserError where nothing can be drawn, ``path`` is not
-    a .png or .svg that can be written, or matplotlib is missing.
-    """
-    if x not in X_LABELS:
-        raise UserError(f"axis '{x}': choose one of {', '.join(X_LABELS)}")
-    path = check_picture_path(path)
-    known = [p for p in points if AXES[x].value(p) is not None and p.nme is not None]
-    if not known:
-        raise UserError(
-            f"none of {len(points)} points has both {x} and an NME; run 'slimalign eval' and 'bench'"
-        )
-    figure = new_figure()
-    axes = figure.add_subplot()
-    _draw_points(axes, known, x)
-    _label(axes, x, len(points) - len(known))
-    _write_names(axes, known, x)
-    save_figure(figure, path)
-
-
-def _draw_points(axes: Axes, points: Sequence[Point], x: str) -> None:
-    for runtime in sorted({p.runtime or "not timed" for p in points}):
-        group = [p for p in points if (p.runtime or "not timed") == runtime]
-        axes.plot(*_coordinates(group, x), "o", label=runtime, markersize=6)
-    axes.plot(
-        *_coordinates(unbeaten_points(points, (x, "nme")), x), "-", color="0.3", linewidth=1, label="frontier"
-    )
-
-
-def _write_names(axes: Axes, points: Sequence[Point], x: str) -> None:
-    """A name at each place, those on the frontier first; none where another name stands already."""
-    best = {point.sha256 for point in frontier(points, (x, "nme")).points}
-    named: list[NDArray[np.float64]] = []
-    for group in sorted(_by_place(points, x), key=lambda group: group[0].sha256 not in best):
-        ((across,), (up,)) = _coordinates(group[:1], x)
-        place = axes.transData.transform((across, up))
-        if all(np.abs(place - other).max() > NAME_PIXELS for other in named):
-            # Slanted, so that the names of neighbours do not lie on each other.
-            axes.annotate(
-                _name(group), (across, up), (3, 5), textcoords="offset points", fontsize=8, rotation=30
-            )
-            named.append(place)
-
-
-def _by_place(points: Iterable[Point], x: str) -> Iterable[list[Point]]:
-    """Groups of one bundle's points that lie on each other, as those of its formats do but for their latency."""
-    places: dict[tuple[object, ...], list[Point]] = {}
-    for point in points:
-        places.setdefault((point.bundle, AXES[x].value(point), COLUMNS["NME %"](point)), []).append(point)
-    return places.values()
-
-
-def _name(group: Sequence[Point]) -> str:
-    """The bundle and the ways to run it of points that lie on each other."""
-    ways = ", ".join(sorted({point.way for point in group if point.way is not None}))
-    return f"{group[0].bundle} · {ways}" if ways else group[0].bundle
-
-
-def _coordinates(points: Iterable[Point], x: str) -> tuple[list[float], list[float]]:
-    pairs = [(AXES[x].value(p), p.nme) for p in points]
-    known = [(across, up) for across, up in pairs if across is not None and up is not None]
-    return [across for across, _ in known], [up for _, up in known]
-
-
-def _label(axes: Axes, x: str, left_out: int) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axes.set_xscale("log")
-    axes.margins(x=0.15, y=0.15)
-    axes.set_xlabel(X_LABELS[x])
-    axes.set_ylabel("NME (%)")
-    if left_out:
-        axes.set_title(f"{left_out} points without {x} or NME are not shown", fontsize=9)
-    # Figures that are all but equal would fill the picture with their rounding.
-    low, high = axes.get_ylim()
-    middle, reach = (low + high) / 2, max(high - low, LEAST_NME_SPAN) / 2
-    axes.set_ylim(middle - reach, middle + reach)
-    axes.ticklabel_format(axis="y", useOffset=False)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if x == "latency" else short_count(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(visible=True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False)

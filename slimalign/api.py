@@ -64,6 +64,7 @@ __all__ = [
     "profile",
     "read_bundle",
     "read_recipe",
+    "report",
     "run",
     "slim",
     "targets",
@@ -449,6 +450,32 @@ def compare(
     from slimalign.choosing import compare as compare_files
 
     return compare_files(Path(before), Path(after), split, normaliser, max_worse, force)
+
+
+def report(
+    results: str | Path,
+    out: str | Path = "report.html",
+    *,
+    figures: str | Path | None = None,
+    split: str = "val",
+    normaliser: str = "inter-ocular",
+    protocol: str | None = None,
+    target: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    x: str | None = None,
+) -> list[Point]:
+    """Write the report of a results file, or of a run folder, as one HTML page; the answer is the points it opens with.
+
+    ``out`` may also end in .png or .svg: then it is the frontier alone. ``figures`` is a folder that gets every figure
+    as SVG and its data as CSV. The page opens with the latency at ``batch`` and ``threads``, by default the smallest
+    that were measured, and with the cost ``x`` across; ``protocol`` and ``target`` keep other latencies out.
+    """
+    from slimalign.reporting import Wish
+    from slimalign.reporting import report as write
+
+    wish = Wish(split, normaliser, protocol, target, batch, threads, x)
+    return write(Path(results), Path(out), wish, _path(figures)).points
 
 
 def predict(

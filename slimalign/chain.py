@@ -33,7 +33,8 @@ from slimalign.compress.supervised import train_supervised
 from slimalign.compress.training import Trainer
 from slimalign.compress.validation import ValidationFaces
 from slimalign.faces import Faces
-from slimalign.run_folder import ARCHITECTURE_NAME, IMPORTANCES_NAME, known_importances, recipe_of
+from slimalign.run_folder import known_importances, recipe_of
+from slimalign.run_names import ARCHITECTURE_NAME, IMPORTANCES_NAME
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text

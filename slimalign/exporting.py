@@ -19,14 +19,15 @@ from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, GraphOptions, Workbench
 from slimalign.export_jobs import ExportJob, RescueBy, Rescuer, raise_all, write_bundles
 from slimalign.faces import read_split, recipe_faces
-from slimalign.run_folder import PARITY_CROPS_NAME, RUN_NAME, WATERFALL_NAME, check_faces, recipe_of
+from slimalign.run_folder import check_faces, recipe_of
+from slimalign.run_names import BUNDLES, PARITY_CROPS_NAME, RUN_NAME, WATERFALL_NAME
 from slimalign.runtimes.bundle import Bundle, is_bundle, read_bundle
 from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.engine_builder import EngineError, Settings, check_batches, engine_for, library_for
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.targets.target import Target
-from slimalign.waterfall import BUNDLES, PARITY_CROPS, STUDENT
+from slimalign.waterfall import PARITY_CROPS, STUDENT
 
 
 @dataclass(frozen=True)

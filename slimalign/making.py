@@ -26,17 +26,13 @@ from slimalign.export_jobs import tell
 from slimalign.exporting import parity_crops
 from slimalign.faces import Faces, recipe_faces
 from slimalign.pictures import draw_run
-from slimalign.run_folder import (
-    WATERFALL_NAME,
-    Claim,
-    claim,
-)
+from slimalign.run_folder import Claim, claim
+from slimalign.run_names import BUNDLES, WATERFALL_NAME
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.waterfall import (
-    BUNDLES,
     OWN_NAMES,
     STUDENT,
     Waterfall,

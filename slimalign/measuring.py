@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,14 @@ def points(
     none on ``split`` by ``normaliser``, or no latency by ``protocol`` on ``target``, or latency, but none at
     ``batch`` and ``threads``.
     """
+    found = held_records(results, split, normaliser, protocol, target)
+    return join(found, split, normaliser, batch=batch, threads=threads)
+
+
+def held_records(
+    results: Path, split: str | None, normaliser: str, protocol: str | None = None, target: str | None = None
+) -> Results:
+    """What a results file holds, of its latencies those by ``protocol`` on ``target``; raises as ``points``."""
     found = read(results)
     check_held(results, found, split, normaliser)
     target = None if target is None else _measured_as(target)
@@ -209,7 +218,13 @@ def points(
             raise UserError(
                 f"{results}: no latency with --{option} {asked}; it holds {', '.join(sorted(held)) or 'none'}"
             )
-    return join(found, split, normaliser, protocol, target, batch, threads)
+    return replace(
+        found,
+        latency=tuple(
+            r for r in found.latency if protocol in (None, r.protocol) and target in (None, r.target)
+        ),
+        told=tuple(r for r in found.told if protocol in (None, r.protocol) and target in (None, r.target)),
+    )
 
 
 def _measured_as(target: str) -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.points import join
-from slimalign.benchmarks.report import scatter
+from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.results import read
 from slimalign.chain import Chain, searched
 from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.importance import MEASURES
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.pictures import draw_architecture, draw_factors
-from slimalign.run_folder import RESULTS_NAME
+from slimalign.run_names import PREDICTIONS_NAME, RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import contact_sheet, draw_landmarks, enlarged, write_image
@@ -48,7 +48,7 @@ def draw_run(
     )
     draw_architecture(architecture, folder / "architecture.png", title=chain.recipe.name)
     _draw_frontier(chain, bundles, folder / "frontier.png")
-    draw_predictions(chain, student, folder / "predictions.jpg")
+    draw_predictions(chain, student, folder / PREDICTIONS_NAME)
 
 
 def _draw_frontier(chain: Chain, bundles: Sequence[Bundle], path: Path) -> None:
@@ -59,7 +59,7 @@ def _draw_frontier(chain: Chain, bundles: Sequence[Bundle], path: Path) -> None:
     points = join(
         results, split=split, normaliser=normaliser, protocol=DRAFT.key, target="local", batch=1, threads=1
     )
-    scatter(points, path, x="latency")
+    save_frontier(points, path)
 
 
 def draw_predictions(chain: Chain, student: Bundle, path: Path) -> None:

@@ -14,16 +14,16 @@ from slimalign.compress.checkpoint import CHECKPOINT_NAME
 from slimalign.compress.recipe import Recipe
 from slimalign.compress.training import TENSORBOARD
 from slimalign.faces import Faces
+from slimalign.run_names import (
+    ARCHITECTURE_NAME,
+    IMPORTANCES_NAME,
+    PARITY_CROPS_NAME,
+    RUN_NAME,
+    WATERFALL_NAME,
+)
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
 
-RUN_NAME = "run.json"
-RESULTS_NAME = "results.jsonl"
-WATERFALL_NAME = "waterfall.json"
-PARITY_CROPS_NAME = "parity_crops.npy"
-"""Real crops (N, S, S, 3) uint8, kept so that later exports are checked on them too."""
-ARCHITECTURE_NAME = "architecture.json"
-IMPORTANCES_NAME = "importances.json"
 OUTCOMES = (WATERFALL_NAME, PARITY_CROPS_NAME)
 """What a finished run has; a run one of whose stages is trained anew is not finished."""
 

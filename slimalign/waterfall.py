@@ -30,7 +30,7 @@ from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.export_jobs import ExportJob, write_bundles
 from slimalign.measuring import bench
-from slimalign.run_folder import PARITY_CROPS_NAME, RESULTS_NAME
+from slimalign.run_names import BUNDLES, PARITY_CROPS_NAME, RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.device_state import cpu_model
@@ -39,7 +39,6 @@ from slimalign.runtimes.files import replacing
 from slimalign.runtimes.session import available_cores
 from slimalign.runtimes.timing import Record
 
-BUNDLES = "bundles"
 STUDENT = Switches().name
 """The student that a run ends with: its bundles are distilled-torch, distilled-onnx and distilled-litert."""
 OWN_NAMES = frozenset(

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from slimalign.benchmarks.frontier import frontier, pareto_mask
-from slimalign.benchmarks.points import Point, join
-from slimalign.benchmarks.report import scatter, short_count, table
+from slimalign.benchmarks.points import join
+from slimalign.benchmarks.report import short_count, table
 from slimalign.benchmarks.results import Results, append, forget, read
 from slimalign.runtimes.errors import UserError
 
@@ -269,46 +269,3 @@ def test_a_narrow_terminal_folds_names_and_keeps_numbers_whole(width: int) -> No
 )  # fmt: skip
 def test_counts_are_written_in_three_digits(value: float, text: str) -> None:
     assert short_count(value) == text
-
-
-def test_a_picture_shows_points_and_what_it_left_out(tmp_path: Path) -> None:
-    points = [*POINTS, point("untested", 1, None)]
-    scatter(points, tmp_path / "f.png", "latency")
-    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
-    scatter(points, tmp_path / "f.svg", "latency")
-    text = (tmp_path / "f.svg").read_text()
-    for words in ("big · litert", "frontier", "1 points without latency or NME are not shown"):
-        assert f"<!-- {words} -->" in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.png", "f.svg"]
-
-
-def test_labels_name_bundle_and_runtimes(tmp_path: Path) -> None:
-    student = point("student", 5, 3.5, params=7)
-    other = replace(student, runtime="onnxruntime", sha256="other", p50_ms=2)
-    untimed = Point("untimed", "untimed", nme=4.0, params=9)
-    points = [student, other, untimed]
-
-    names = (
-        "student · litert",
-        "student · onnxruntime",
-        "student · litert, onnxruntime",
-        "untimed",
-        "student",
-    )
-
-    def labels(x: str) -> set[str]:
-        scatter(points, tmp_path / "f.svg", x)
-        return {name for name in names if f"<!-- {name} -->" in (tmp_path / "f.svg").read_text()}
-
-    assert labels("latency") == {"student · litert", "student · onnxruntime"}
-    # Files of one network lie on one place but for their latency.
-    assert labels("params") == {"student · litert, onnxruntime", "untimed"}
-    points = [student, replace(other, nme=3.7), untimed]
-    assert labels("params") == {"student · litert", "student · onnxruntime", "untimed"}
-
-
-def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none of 3 points has both params and an NME"):
-        scatter(POINTS, tmp_path / "f.png", "params")
-    with pytest.raises(UserError, match="written as .png or .svg"):
-        scatter(POINTS, tmp_path / "f.gif", "latency")

@@ -154,7 +154,11 @@ def test_pick_and_report_read_the_results(run, tmp_path):
     choice = json.loads(slimalign("pick", folder / "results.jsonl", "--max-latency-ms", "1000", "--json"))
     assert choice["point"]["bundle"] in {"teacher", "supernet", "distilled", "distilled-other"}
     slimalign("report", folder / "results.jsonl", "--x", "params", "--out", tmp_path / "points.svg")
-    assert (tmp_path / "points.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "points.svg").read_text().startswith("<svg")
+    slimalign("report", folder, "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for section in ("frontier", "ced", "waterfall", "subsets", "network", "time", "state"):
+        assert f'<section id="{section}">' in page
 
 
 def test_predict_finds_the_drawn_landmarks(run, tmp_path):

@@ -89,7 +89,12 @@ def test_the_wheel_holds_every_module_and_the_data_and_no_more(wheel):
     tables = [f"slimalign/{p.relative_to(ROOT)}" for p in ROOT.glob("export/lint/*.toml")]
     profiles = [f"slimalign/{p.relative_to(ROOT)}" for p in (ROOT / "targets").rglob("*.toml")]
     assert (len(tables), len(profiles)) == (2, 15)
-    data = ["slimalign/py.typed", "slimalign/compress/networks/published_students.json", *tables, *profiles]
+    page = [f"slimalign/benchmarks/report_page/{name}" for name in ("page.css", "page.html", "page.js")]
+    published = [
+        "slimalign/compress/networks/published_students.json",
+        "slimalign/benchmarks/report_page/published.json",
+    ]
+    data = ["slimalign/py.typed", *published, *page, *tables, *profiles]
     assert sorted(names) == sorted([*own, *linked, *recipes, *data])
 
 

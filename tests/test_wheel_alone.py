@@ -19,7 +19,8 @@ from slimalign.runtimes.drawing import write_image
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
-    "torch", "pydantic", "scipy", "h5py", "matplotlib", "safetensors", "lightning_fabric", "onnx", "ai_edge_litert"
+    "torch", "pydantic", "scipy", "h5py", "matplotlib", "altair", "vl_convert_python", "jinja2", "safetensors",
+    "lightning_fabric", "onnx", "ai_edge_litert",
 }  # fmt: skip
 WHOLE = "-0.5,-0.5,15.5,15.5"
 

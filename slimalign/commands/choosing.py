@@ -130,28 +130,41 @@ def compare(
 
 
 def report(
-    results: ResultsArgument,
-    out: Annotated[Path, typer.Option(help="Picture of the frontier, .png or .svg.")] = Path("frontier.png"),
-    x: Annotated[str, typer.Option(help="What goes across: params, macs, latency or size.")] = "latency",
-    batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
-    threads: Annotated[int, typer.Option(help="Threads.")] = 1,
+    results: Annotated[Path, typer.Argument(help="Results file of bench and eval, or the folder of a run.")],
+    out: Annotated[Path, typer.Option(help="The page, .html; or the frontier alone, .png or .svg.")] = Path(
+        "report.html"
+    ),
+    figures: Annotated[
+        Optional[Path], typer.Option(help="Folder for every figure as SVG and its data as CSV.")
+    ] = None,
+    x: Annotated[
+        Optional[str], typer.Option(help="What goes across at first: latency, params, macs, size ...")
+    ] = None,
+    batch: Annotated[Optional[int], typer.Option(help="Batch size that is shown at first.")] = None,
+    threads: Annotated[Optional[int], typer.Option(help="Threads that are shown at first.")] = None,
     split: JudgedSplitOption = "val",
     normaliser: NormaliserOption = "inter-ocular",
     protocol: ProtocolOption = None,
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The points at one batch size and thread count as a table, and a picture of the frontier.
+    """One HTML page that needs no network: frontier, batch sizes, errors, layers, device state; and a table here.
 
-    Example: `slimalign report slimalign-demo/results.jsonl --x params --out frontier.svg`
+    Example: `slimalign report slimalign-demo --figures figures`
+
+    The frontier alone, as a picture: `--x params --out frontier.svg`
     """
-    from slimalign.benchmarks.report import scatter, table
-    from slimalign.measuring import points
+    from slimalign.benchmarks.report import table
+    from slimalign.reporting import Wish
+    from slimalign.reporting import report as write
 
-    found = points(results, split, normaliser, protocol, target, batch, threads)
-    scatter(found, out, x)
+    done = write(results, out, Wish(split, normaliser, protocol, target, batch, threads, x), figures)
     if as_json:
-        print_json([point.to_dict() for point in found])
+        print_json([point.to_dict() for point in done.points])
         return
-    say(table(found))
-    say(f"The picture is {out}")
+    say(table(done.points))
+    say(f"The report is {out}, {out.stat().st_size / 1e6:.1f} MB")
+    if done.settings > 1:
+        say(f"The table is of one of {done.settings} settings; the page has all of them")
+    if figures is not None:
+        say(f"{len(done.files) - 1} files are in {figures}")

@@ -90,7 +90,7 @@ def test_bench_pick_and_report_over_several_protocols(slimalign: Command, place:
     assert (point["split"], point["normaliser"], point["p50_ms"]) == ("val", "diagonal", 1e6)
     two = ("--batch", "2", "--threads", "1")
     assert slimalign("report", "results.jsonl", *only, *two, "--out", "f.svg", "--json").json == [point]
-    assert "<!-- small [b] · onnxruntime -->" in Path("f.svg").read_text()
+    assert ">small [b]</text>" in Path("f.svg").read_text()
     shown = slimalign("report", "results.jsonl", *only, *two)
     assert "small [b]" in shown.out  # nothing is read as markup, or cut
     assert "mult-adds" in shown.out
@@ -122,7 +122,7 @@ def test_report_is_about_one_batch_size_and_thread_count(slimalign: Command, pla
     done = slimalign("report", "results.jsonl", "--batch", "3")
     assert (done.status, done.out) == (2, "")
     held = ", ".join(f"--batch {size} --threads 1" for size in (1, 2, 4))
-    assert done.err == f"slimalign: no latency with --batch 3 --threads 1; the results hold {held}\n"
+    assert done.err == f"slimalign: no latency with --batch 3; the results hold {held}\n"
 
 
 def test_accuracy_on_two_data_sets_is_not_ranked_together(

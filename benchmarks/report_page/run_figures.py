@@ -1,0 +1,151 @@
+"""Figures of a run and of a network's layers: the waterfall of NMEs, and where time and work go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slimalign.benchmarks.layers import LayersRecord
+from slimalign.benchmarks.report_page.chosen import way_of
+from slimalign.benchmarks.report_page.figure import (
+    INK,
+    MOST_SERIES,
+    Chooser,
+    Figure,
+    runtime_scale,
+    spec_of,
+)
+from slimalign.benchmarks.report_page.packing import Row
+
+MOST_LAYERS = 24
+"""Layers that are drawn for each bundle, the slowest first."""
+MEASURES = ("time", "multiply-adds", "bytes moved")
+
+
+def waterfall_figure(waterfall: Mapping[str, Any], commands: tuple[str, ...]) -> Figure:
+    """The NME of each step of a run, from ``waterfall``, its waterfall.json."""
+    import altair as alt
+
+    rows = waterfall_rows(waterfall)
+    names, colours = runtime_scale([row["runtime"] for row in rows])
+    told = [
+        "step:N",
+        "way:N",
+        *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("test_nme", "val_nme", "test_failure_rate")),
+        *(alt.Tooltip(f"{name}:Q", format=".3~s") for name in ("params", "macs", "size_bytes")),
+        alt.Tooltip("p50_ms:Q", format=".3~g"),
+    ]
+    base = alt.Chart(alt.NamedData(name="rows")).encode(alt.Y("label:N").sort(None).title(None))
+    bars = base.mark_bar(opacity=0.85, cornerRadiusEnd=2, height={"band": 0.62}).encode(
+        alt.X("test_nme:Q").title("NME (%)").scale(zero=True).axis(tickCount=8),
+        color=alt.Color("runtime:N").scale(domain=names, range=colours).title("runtime"),
+        tooltip=told,
+    )
+    ticks = (
+        base.mark_tick(color=INK, thickness=2, height={"band": 0.62})
+        .encode(x="val_nme:Q")
+        .transform_filter("isValid(datum.val_nme)")
+    )
+    texts = base.mark_text(align="left", dx=6, color=INK, fontSize=11.5).encode(
+        alt.X("end:Q"), text=alt.Text("test_nme:Q", format=".2f")
+    )
+    return Figure(
+        key="waterfall",
+        title=f"NME of each step of the run {waterfall['recipe']}",
+        reading="From the teacher down to the files: a bar is the NME on the test faces, a black line that on the "
+        "validation faces.",
+        alt="Bars of the NME of each step of the run",
+        spec=spec_of(alt.layer(bars, ticks, texts), height=max(140, 34 * len(rows))),
+        rows=rows,
+        commands=commands,
+    )
+
+
+def waterfall_rows(waterfall: Mapping[str, Any]) -> list[Row]:
+    """The steps of ``waterfall``; files of older versions do not tell the precision."""
+    rows: list[Row] = []
+    for step in waterfall["steps"]:
+        way = way_of(step["runtime"], step.get("precision"))
+        row: dict[str, Any] = {
+            "label": f"{step['step']} · {way}",
+            "step": step["step"],
+            "runtime": step["runtime"],
+            "way": way,
+        }
+        row["end"] = max(step["test_nme"], step.get("val_nme") or 0.0)
+        figures = ("val_nme", "test_nme", "test_failure_rate", "params", "macs", "size_bytes", "p50_ms")
+        rows.append({**row, **{name: step.get(name) for name in figures}})
+    return rows
+
+
+def layers_figure(
+    records: Sequence[LayersRecord], names: Mapping[str, str], commands: tuple[str, ...]
+) -> Figure | None:
+    """Shares of time, multiply-adds and bytes of each layer; None without records."""
+    import altair as alt
+
+    latest = list({record.setting: record for record in records}.values())
+    shown = latest[-MOST_SERIES:]
+    rows = [row for record in shown for row in layer_rows(record, names.get(record.sha256, record.bundle))]
+    if not rows:
+        return None
+    note = f"Of each bundle the {MOST_LAYERS} slowest layers are drawn; the command below lists all."
+    if len(shown) < len(latest):
+        note += f" The last {len(shown)} of {len(latest)} profiles are kept in this page."
+    layers = max(sum(row["bundle"] == one for row in rows) for one in {row["bundle"] for row in rows})
+    spec = spec_of(
+        alt.Chart(alt.NamedData(name="rows"))
+        .mark_bar(cornerRadiusEnd=1)
+        .encode(
+            alt.X("share:Q").title("share of the whole network (%)").axis(tickCount=8),
+            alt.Y("layer:N").sort(None).title(None),
+            yOffset=alt.YOffset("measure:N").sort(list(MEASURES)),
+            color=alt.Color("measure:N").scale(domain=list(MEASURES)).title(None),
+            tooltip=[
+                "layer:N",
+                "kind:N",
+                "measure:N",
+                alt.Tooltip("value:Q", format=".4~s"),
+                alt.Tooltip("share:Q", format=".1f"),
+            ],
+        ),
+        height=max(160, 14 * layers),
+    )
+    return Figure(
+        key="layers",
+        title="Where time and work go, layer by layer",
+        reading="Slow layers stand first; one whose bar of time is far longer than that of its multiply-adds is slow "
+        "for what it does.",
+        alt="Bars of the share of time, multiply-adds and bytes of each layer",
+        spec=spec,
+        rows=rows,
+        commands=commands,
+        chooser=Chooser("bundle", "Bundle"),
+        note=note,
+    )
+
+
+def layer_rows(record: LayersRecord, name: str) -> list[Row]:
+    """Rows of the slowest layers and each measure that is known; of a file that was not timed those that do most."""
+    figures: dict[str, list[float | None]] = {
+        "time": [layer.ms for layer in record.layers],
+        "multiply-adds": [layer.macs for layer in record.layers],
+        "bytes moved": [layer.bytes_moved for layer in record.layers],
+    }
+    known = {name: [v or 0.0 for v in values] for name, values in figures.items() if any(values)}
+    if not known:
+        return []
+    leading = next(iter(known.values()))
+    order = sorted(range(len(record.layers)), key=lambda place: -leading[place])
+    return [
+        {
+            "bundle": f"{name} · {record.runtime or 'not timed'}",
+            "layer": record.layers[place].name,
+            "kind": record.layers[place].kind,
+            "measure": measure,
+            "value": values[place],
+            "share": 100.0 * values[place] / sum(values),
+        }
+        for place in order[:MOST_LAYERS]
+        for measure, values in known.items()
+    ]

@@ -1,0 +1,367 @@
+"""The report without a browser: what is in its data, its files and its commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from measured import BUNDLES, EVIL, few_records, few_results, latency_of, many_results
+from records import POINTS, point, told
+
+from slimalign import api
+from slimalign.benchmarks.frontier import frontier
+from slimalign.benchmarks.layers import Layer, LayersRecord
+from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
+from slimalign.benchmarks.report_page.commands import bench_commands
+from slimalign.benchmarks.report_page.frontier_plot import save_frontier
+from slimalign.benchmarks.report_page.latency_figures import time_rows
+from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
+from slimalign.benchmarks.report_page.published import published_parts, published_rows
+from slimalign.benchmarks.report_page.run_figures import MOST_LAYERS, layer_rows
+from slimalign.benchmarks.results import append
+from slimalign.cli import main
+from slimalign.runtimes.errors import UserError
+
+MOST_BYTES = 6_000_000
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    api.report(few_results(tmp_path), tmp_path / "r.html")
+    return (tmp_path / "r.html").read_text()
+
+
+def data_of(page: str) -> Any:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(text)
+
+
+def column(packed: Any, name: str) -> list[Any]:
+    values = packed[name]
+    return values if isinstance(values, list) else [values["values"][code] for code in values["codes"]]
+
+
+def test_the_page_holds_every_point_and_each_setting_its_own(page: str) -> None:
+    frontier_data = data_of(page)["frontier"]
+    points = frontier_data["points"]
+    assert len(column(points, "bundle")) == 3 * 2 * 3
+    assert set(column(points, "bundle")) == {name for name, *_ in BUNDLES}
+    assert [(s["batch"], s["threads"], len(s["points"])) for s in frontier_data["settings"]] == [
+        (1, 1, 6), (4, 1, 6), (8, 1, 6)
+    ]  # fmt: skip
+    for setting in frontier_data["settings"]:
+        assert {column(points, "batch")[place] for place in setting["points"]} == {setting["batch"]}
+    first = frontier_data["settings"][0]["points"]
+    line, _, _ = frontier_data["curves"]["0|latency|nme"]
+    # The faster runtime of each bundle, from the fastest to the most accurate.
+    assert [column(points, "latency")[first[place]] for place in line] == [2.0, 4.0, 8.0]
+    assert [round(column(points, "nme")[first[place]], 6) for place in line] == [9.0, 5.0, 3.0]
+    lows = column(points, "latency low")
+    assert [lows[first[place]] for place in line] == [1.96, 3.92, 7.84]
+
+
+def test_what_bundles_are_called_is_no_markup(page: str) -> None:
+    assert EVIL not in page
+    assert "<img src=x" not in page
+    assert EVIL in json.dumps(data_of(page)["frontier"]["points"])
+
+
+@given(st.text())
+def test_no_text_ends_the_script_that_holds_it(text: str) -> None:
+    told = script_json({"text": text})
+    assert json.loads(told) == {"text": text}
+    assert not set("<>&\u2028\u2029") & set(told)
+
+
+def test_the_page_names_no_address_that_is_loaded(page: str) -> None:
+    without_libraries = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", without_libraries)
+    assert "default-src 'none'" in page
+
+
+def test_sections_without_data_are_named_with_the_way_to_them(page: str) -> None:
+    absent = page[page.index('<section id="absent">') :]
+    assert "Steps of the run" in absent
+    assert "slimalign report RUN_FOLDER" in absent
+    assert "Layers" in absent
+    for key in ("frontier", "points", "batches", "ced", "subsets", "time", "state"):
+        assert f'<section id="{key}">' in page
+
+
+def test_results_without_accuracy_give_a_page_without_a_frontier(tmp_path: Path) -> None:
+    append(
+        tmp_path / "results.jsonl",
+        [*(latency_of("a", "net", "litert", size, 2.0) for size in (1, 2)), told("b", 3.0)],
+    )
+    points = api.report(tmp_path / "results.jsonl", tmp_path / "r.html")
+    assert [point.p50_ms for point in points] == [2.0]
+    page = (tmp_path / "r.html").read_text()
+    assert '<section id="frontier">' not in page
+    assert "no bundle has both an error and a cost" in page
+    # Two machines and protocols are told, and never ranked together.
+    assert len(data_of(page)["frontier"]["settings"]) == 3
+    assert "Latencies of 2 machines are in this file" in page
+    assert "1 latencies were told by another program" in page
+
+
+def test_an_empty_results_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text("")
+    with pytest.raises(UserError, match="no records"):
+        api.report(tmp_path / "results.jsonl", tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "r", "r.htm"])
+def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"written as \.html"):
+        api.report(few_results(tmp_path), tmp_path / name)
+
+
+def test_a_setting_that_was_not_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no latency with --batch 2; the results hold --batch 1 --threads 1"):
+        api.report(few_results(tmp_path), tmp_path / "r.html", batch=2)
+
+
+def test_figures_are_written_as_svg_and_csv(tmp_path: Path) -> None:
+    api.report(few_results(tmp_path), tmp_path / "r.html", figures=tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {
+        "frontier-latency-nme.svg",
+        "frontier-latency-nme.csv",
+        "ced.svg",
+        "subsets.svg",
+        "time.csv",
+    } <= names
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".csv"}
+    for path in (tmp_path / "figures").glob("*.svg"):
+        text = path.read_text()
+        assert text.startswith("<svg"), path
+        assert "<path" in text, path
+    with (tmp_path / "figures" / "batches-throughput.csv").open(newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file) if (row["bundle"], row["runtime"]) == ("big", "onnxruntime")
+        ]
+    # 8, 16 and 32 ms for 1, 4 and 8 images: from 4 on there are no more images a second.
+    assert [(int(row["batch"]), float(row["images_per_s"])) for row in rows] == [(1, 125), (4, 250), (8, 250)]
+    assert [float(row["ms_per_image"]) for row in rows] == [8, 4, 4]
+    assert [row["knee"] for row in rows] == ["0", "1", "0"]
+
+
+def test_a_curve_of_errors_counts_the_faces_below(tmp_path: Path) -> None:
+    rows = ced_rows("a", [4.0, 1.0, 2.0, 8.0])
+    assert [(row["nme"], row["share"]) for row in rows] == [(0, 0), (1, 25), (2, 50), (4, 75), (8, 100)]
+    nmes = np.random.default_rng(0).gamma(4, 1.0, 5000)
+    rows = ced_rows("a", nmes.tolist())
+    assert len(rows) <= MOST_STEPS + 1
+    for row in rows[1:]:
+        assert row["share"] == pytest.approx(100 * (nmes <= row["nme"]).mean())
+
+
+def test_visits_are_told_beside_the_whole_record() -> None:
+    record = replace(
+        latency_of("a", "net", "litert", 1, 1.0, calls=4), samples_ms=(1.0, 1.0, 3.0, 3.0), visits=(2, 2)
+    )
+    rows = time_rows(record, "net")
+    assert [(row["calls"], row["p50_ms"], row["share"]) for row in rows] == [(2, 1.0, 50.0), (2, 3.0, 150.0)]
+    # Older records do not know their visits: ten equal parts.
+    old = replace(record, samples_ms=tuple(range(1, 21)), visits=())
+    assert [row["p50_ms"] for row in time_rows(old, "net")] == [1.5 + 2 * part for part in range(10)]
+
+
+def test_slow_layers_stand_first_and_shares_add_up() -> None:
+    layers = tuple(Layer(f"layer-{n}", "Conv", 1, 10 * (n + 1), 4, float(n + 1)) for n in range(30))
+    rows = layer_rows(LayersRecord("net", "a", "fp32", layers, runtime="litert"), "net")
+    times = [row for row in rows if row["measure"] == "time"]
+    assert [row["layer"] for row in times[:2]] == ["layer-29", "layer-28"]
+    assert [row["value"] for row in times] == list(range(30, 30 - MOST_LAYERS, -1))
+    # A share is that of all 30 layers, which take 1 + 2 + ... + 30 ms.
+    assert times[0]["share"] == pytest.approx(100 * 30 / 465)
+    moved = [row["share"] for row in rows if row["measure"] == "bytes moved"]
+    assert moved == [pytest.approx(100 / 30)] * MOST_LAYERS
+    untimed = tuple(replace(layer, ms=None) for layer in layers)
+    assert {row["measure"] for row in layer_rows(LayersRecord("net", "a", "fp32", untimed), "net")} == {
+        "multiply-adds", "bytes moved"
+    }  # fmt: skip
+
+
+def test_commands_measure_the_same_again() -> None:
+    records = [record for record in few_records() if record.to_dict().get("samples_ms")]
+    (command,) = bench_commands(records, {}, "my results.jsonl")  # type: ignore[arg-type]
+    words = shlex.split(command)
+    assert words[:2] == ["slimalign", "bench"]
+    assert words[words.index("--batch") + 1] == "1,4,8"
+    assert words[words.index("--results") + 1] == "my results.jsonl"
+    assert {name for name, *_ in BUNDLES} <= set(words)
+    assert "--reference" not in words
+    reference = replace(
+        latency_of("a", "net", "litert", 1, 1.0), protocol="end-to-end-1-reference", target="ssh://pi@pi"
+    )
+    (command,) = bench_commands([reference], {"a": "bundles/net"}, "r.jsonl")
+    assert command == (
+        "slimalign bench bundles/net --batch 1 --threads 1 --target ssh://pi@pi --timed end-to-end --reference "
+        "--results r.jsonl"
+    )
+
+
+def test_the_command_that_made_the_page_makes_it_again(page: str, tmp_path: Path) -> None:
+    (line,) = re.findall(r"<code>(slimalign report .*?)</code>", page)
+    (tmp_path / "r.html").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(line)[1:])
+    assert not ended.value.code
+    assert (tmp_path / "r.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("subsets", "normaliser", "data_format", "dataset", "axes"),
+    [
+        (
+            ("common", "challenge", "lfpw"),
+            "inter-ocular",
+            None,
+            "300w",
+            {"nme": "full", "nme:common": "common"},
+        ),
+        (("common", "lfpw"), "inter-ocular", "300w", "300w", {"nme": "common", "nme:common": "common"}),
+        (
+            ("pose", "expression", "illumination", "make-up", "occlusion", "blur"),
+            "inter-ocular",
+            None,
+            "wflw",
+            {},
+        ),
+        ((), "inter-ocular", "cofw", "cofw", {"nme": "full"}),
+        (("common", "challenge"), "inter-pupil", "300w", None, {}),
+        (("far",), "inter-ocular", None, None, {}),
+    ],
+)
+def test_published_figures_stand_only_beside_their_own_faces(
+    subsets: tuple[str, ...],
+    normaliser: str,
+    data_format: str | None,
+    dataset: str | None,
+    axes: dict[str, str],
+) -> None:
+    found = published_parts(subsets, normaliser, data_format)
+    if dataset is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found[0] == dataset
+    assert axes.items() <= found[1].items()
+
+
+def test_published_figures_are_those_of_the_papers() -> None:
+    """SD-HRNet's abstract: 0.98 M parameters and 0.59 GFLOPs on 300W."""
+    rows = {row["name"]: row for row in published_rows("300w", {"nme": "full"})}
+    assert (rows["SD-HRNet"]["params"], rows["SD-HRNet"]["macs"]) == (980_000, 590_000_000)
+    assert rows["SD-HRNet"]["nme"] == 3.40
+    assert all(row["source"] for row in rows.values())
+
+
+def test_columns_are_unpacked_as_they_were() -> None:
+    rows = [
+        {"name": "a", "ms": 1.23456789, "batch": 1},
+        {"name": "b", "ms": None, "batch": 2},
+        {"name": "a", "ms": 0.0, "batch": 3},
+    ]
+    packed = columns(rows)
+    assert packed == {
+        "name": {"values": ["a", "b"], "codes": [0, 1, 0]}, "ms": [1.2346, None, 0.0], "batch": [1, 2, 3]
+    }  # fmt: skip
+    assert csv_text([{"a": 'x,"y"', "b": None}]) == 'a,b\n"x,""y""",\n'
+
+
+def test_a_frontier_alone_is_a_picture_that_says_what_it_left_out(tmp_path: Path) -> None:
+    points = [*POINTS, point("untested", 1, None)]
+    save_frontier(points, tmp_path / "f.png")
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    save_frontier(points, tmp_path / "f.svg")
+    text = (tmp_path / "f.svg").read_text()
+    for words in (
+        "big",
+        "small",
+        "latency, median of a call (ms)",
+        "1 points without latency or nme are not shown",
+    ):
+        assert f">{words}</text>" in text
+    assert len(frontier(POINTS, ("latency", "nme")).points) == 3
+    with pytest.raises(UserError, match="none of 3 points has both params and nme; they have latency"):
+        save_frontier(POINTS, tmp_path / "f.png", "params")
+    with pytest.raises(UserError, match=r"written as \.png or \.svg"):
+        save_frontier(POINTS, tmp_path / "f.gif")
+
+
+def test_ten_thousand_records_make_a_page_of_at_most_six_megabytes(tmp_path: Path) -> None:
+    path = many_results(tmp_path / "results.jsonl", 2500)
+    points = api.report(path, tmp_path / "r.html")
+    assert len(points) == 2500
+    assert (tmp_path / "r.html").stat().st_size <= MOST_BYTES
+    page = (tmp_path / "r.html").read_text()
+    # Every point is there, and of single bundles those that matter.
+    assert len(column(data_of(page)["frontier"]["points"], "bundle")) == 5000
+    assert "24 of 2500 bundles are kept in this page" in page
+    assert "24 of 2500 curves are kept in this page" in page
+
+
+def test_a_run_folder_adds_its_waterfall_and_pictures(tmp_path: Path) -> None:
+    results = Path(__file__).parent.parent / "benchmarks" / "results" / "demo"
+    few_results(tmp_path)
+    shutil.copy(results / "waterfall.json", tmp_path)
+    shutil.copy(results / "predictions.jpg", tmp_path)
+    (tmp_path / "run.json").write_text(
+        json.dumps({"name": "my run", "data": {"format": "drawn"}, "faces": {}})
+    )
+    api.report(tmp_path, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "<h1>my run</h1>" in page
+    assert f"slimalign run &#39;my run.toml&#39; --out {tmp_path}" in page
+    steps = json.loads((results / "waterfall.json").read_text())["steps"]
+    drawn = data_of(page)["figures"]["waterfall"]["rows"]
+    assert column(drawn, "step") == [step["step"] for step in steps]
+    assert column(drawn, "test_nme") == pytest.approx([step["test_nme"] for step in steps], rel=1e-4)
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert len(page) < MOST_BYTES
+
+
+def test_layers_and_sustained_minutes_have_their_places(tmp_path: Path) -> None:
+    path = few_results(tmp_path)
+    layers = (
+        Layer("stem", "Conv", 100, 2000, 300, 1.5),
+        Layer("reorder", "onnxruntime", None, None, None, 0.5),
+    )
+    samples = tuple(1.0 + 0.01 * (call // 100) for call in range(2000))
+    kept = replace(
+        latency_of("a", "warm", "litert", 1, 1.0),
+        protocol="kernel-1-sustained",
+        samples_ms=samples,
+        visits=(100,) * 20,
+        intervals={},
+    )
+    append(path, [LayersRecord("big", "b", "fp32", layers, runtime="onnxruntime", threads=2), kept])
+    api.report(path, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    rows = data_of(page)["figures"]["layers"]["rows"]
+    shares = dict(
+        zip(
+            zip(column(rows, "layer"), column(rows, "measure"), strict=True),
+            column(rows, "share"),
+            strict=True,
+        )
+    )
+    assert shares["stem", "time"] == 75
+    assert shares["stem", "multiply-adds"] == 100
+    assert f"slimalign profile big --layers --timed --threads 2 --results {path}" in page
+    # A call takes 0.01 ms more in each window: 1.015 ms in the first fifth, 1.175 ms in the last.
+    assert "1.158 (" in page[page.index("Minutes of calls without a pause") :]
+    assert "--sustained" in page
