@@ -23,6 +23,7 @@ from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.recipe import Recipe, read_recipe
 from slimalign.faces import recipe_faces
+from slimalign.runtimes.device_state import device_state
 from slimalign.waterfall import export_steps, measure, waterfall_of, waterfall_table
 
 DEMO = Path(__file__).parent.parent / "recipes" / "demo.toml"
@@ -103,7 +104,8 @@ def test_a_run_is_measured_again_on_another_machine(tmp_path: Path, monkeypatch:
     bundles, _ = export_steps(chain, {"teacher": network}, network, SILENT)
     results = tmp_path / "results.jsonl"
     for cpu in ("first", "second"):
-        monkeypatch.setattr("slimalign.benchmarks.latency.device_state", lambda cpu=cpu: {"cpu": cpu})
+        state = {**device_state(), "cpu": cpu}
+        monkeypatch.setattr("slimalign.runtimes.sweep_entries.device_state", lambda state=state: state)
         measure(chain, bundles, SILENT)
         if cpu == "first":
             append(results, [replace(read(results).latency[0], batch=8)])
