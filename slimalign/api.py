@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from slimalign.runtimes.bundle import Bundle, read_bundle
+from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
@@ -69,6 +69,13 @@ __all__ = [
     "slim",
     "targets",
 ]
+
+
+def read_bundle(place: str | Path) -> Bundle:
+    """The bundle at ``place``: its folder, its zip, or the TOML of a model from elsewhere, see slimalign.foreign."""
+    from slimalign.foreign import bundle_at
+
+    return bundle_at(place)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -557,11 +564,10 @@ def lint(file: str | Path, target: str | Path, jetpack: str | None = None) -> Re
     tell what does not run there or computes something else. Nothing is run on the device, or needed from it.
     """
     from slimalign.export.lint.lint import lint as read
-    from slimalign.foreign import bundle_at
     from slimalign.targets.profile import target_named
 
     path = Path(file)
-    report = read(bundle_at(path).folder if path.suffix == ".toml" else path, target_named(target, jetpack))
+    report = read(read_bundle(path).folder if path.suffix == ".toml" else path, target_named(target, jetpack))
     return replace(report, file=str(file))
 
 
@@ -587,9 +593,7 @@ def _known_formats(target: Target) -> Sequence[str]:
 
 
 def _bundle(given: str | Path | Bundle) -> Bundle:
-    from slimalign.foreign import bundle_at
-
-    return given if isinstance(given, Bundle) else bundle_at(given)
+    return given if isinstance(given, Bundle) else read_bundle(given)
 
 
 def _where(
