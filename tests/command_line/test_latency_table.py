@@ -63,7 +63,7 @@ def test_a_table_is_measured_and_a_run_is_slimmed_by_it(slimalign: Command, sear
     assert all(one["measured_ms"] > 0 and one["predicted_ms"] > 0 for one in table["tried"])
     # In so small a space some may be networks that the table is made of.
     assert 1 <= len(table["tried"]) <= 3
-    assert table["command"].startswith("slimalign ")
+    assert table["command"].split()[0] == "slimalign"
     off = [one for one in table["tried"] if abs(one["predicted_ms"] / one["measured_ms"] - 1) > 0.15]
     assert done.status == bool(off)
     assert ("predictions are off" in done.err) == bool(off)
