@@ -208,7 +208,10 @@ def test_two_bundles_of_one_name_are_remarked_and_the_latest_counts() -> None:
 def test_namesakes_are_remarked_where_only_their_accuracy_or_cost_is_known() -> None:
     olds = [replace(one("1" * 64), bundle="net") for one in (lambda name: judged(name, NMES), cost)]
     news = [replace(one, sha256="2" * 64) for one in olds]
-    said = "the first file holds several bundles named net on onnxruntime ? (11111111, 22222222); the latest records count"
+    said = (
+        "the first file holds several bundles named net on onnxruntime ? (11111111, 22222222);"
+        " the latest records count"
+    )
     files = [Results(accuracy=tuple(held)) for held in ((olds[0], news[0]), (news[0],))]
     assert compare(*files, "test").remarks == (said,)
     assert compare(*files[::-1], "test").remarks == (said.replace("first", "second"),)
