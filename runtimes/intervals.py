@@ -83,7 +83,7 @@ def _widening(freedom: int) -> float:
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return 1 + sum(term / freedom**power for power, term in enumerate(terms, start=1)) / z
+    return 1.0 + sum(term / float(freedom) ** power for power, term in enumerate(terms, start=1)) / z
 
 
 def ratio_test(before: Floats, after: Floats) -> tuple[Interval, float]:

@@ -31,7 +31,8 @@ class Protocol:
     A measurement is spread over ``rounds`` visits: the first begins with ``warm_up``, each later one with
     ``settle``, and each measures its share of ``length``. Mode ``reference`` demands a warm-up of 50 calls
     and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look; ``sustained`` measures a setting
-    in one go, from a device at rest, to see what heat does to it.
+    in one go, after a rest, to see what heat does to it: the device has cooled down by then to what it was before, or
+    has rested for as long as slimalign.runtimes.resting says.
     """
 
     name: str

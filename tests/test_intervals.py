@@ -50,7 +50,8 @@ def test_visits_that_differ_widen_the_interval_to_that_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("freedom", "t", "within"), [(2, 4.302653, 0.035), (3, 3.182446, 0.01), (9, 2.262157, 1e-3), (11, 2.200985, 1e-3)]
+    ("freedom", "t", "within"),
+    [(2, 4.302653, 0.035), (3, 3.182446, 0.01), (9, 2.262157, 1e-3), (11, 2.200985, 1e-3)],
 )
 def test_few_visits_reach_as_far_as_students_t(freedom: int, t: float, within: float) -> None:
     """The table's t for 95 %; visits of one call: 1 ms in the middle, and as many slower as faster ones."""
