@@ -109,7 +109,7 @@ def test_nmes_that_cannot_be_paired_are_not_tested() -> None:
     assert not old.fails(5)
 
 
-def test_size_counts_and_memory_are_exact() -> None:
+def test_size_and_counts_are_exact_and_memory_to_two_percent() -> None:
     row = timed("a", 5)
     before = Results((replace(row, memory=Memory(100, 40)),), cost=(cost("a"),))
     grown = replace(cost("a"), size_bytes=4_400_000, params=1_040_000)
@@ -117,6 +117,16 @@ def test_size_counts_and_memory_are_exact() -> None:
     assert [one.figure for one in found.worse] == ["bytes"]
     assert change(found, "bytes").percent == pytest.approx(10)
     assert (change(found, "params").verdict, change(found, "memory MB").verdict) == ("worse", "better")
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "verdict"),
+    [(100, "the same"), (101.9, "within the noise"), (98.1, "within the noise"), (102.1, "worse")],
+)
+def test_memory_differs_from_one_measurement_to_the_next(megabytes: float, verdict: str) -> None:
+    files = [Results((replace(timed("a", 5), memory=Memory(peak, 40)),)) for peak in (100, megabytes)]
+    found = change(compare(*files, max_worse=0), "memory MB")
+    assert (found.verdict, found.fails(0)) == (verdict, verdict == "worse")
 
 
 def test_what_only_one_file_holds_is_listed() -> None:

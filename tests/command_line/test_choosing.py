@@ -120,7 +120,7 @@ def test_bad_results_are_one_line_each(slimalign: Command, results: Path) -> Non
         (whole, ("--max-nme-subset", "=5"), "--max-nme-subset =5: give a subset and its most NME in percent"),
         (whole, ("--max-nme-subset", "near=5"), "none of 3 points has NME on near"),
         (whole, ("--max-energy-mj", "5"), "none of 3 points has energy of a face"),
-        (whole, ("--max-nme-subset", "far=nan"), "max_nme_subset:far = nan, must be above 0"),
+        (whole, ("--max-nme-subset", "far=nan"), "--max-nme-subset far=nan: must be above 0"),
     ]  # fmt: skip
     for text, options, fault in cases:
         results.write_text(text)
