@@ -18,6 +18,8 @@ Singles = tuple[float, ...]
 
 NME_DIGITS = 3
 """Decimals of an NME in percent that count: the same network differs by less from runtime to runtime."""
+MEMORY_NOISE, ENERGY_NOISE = 0.02, 0.05
+"""By what share two measurements of one bundle may differ; no intervals of these are kept."""
 
 
 def _exact(point: Point) -> Interval | None:
@@ -32,7 +34,8 @@ def _of_no_faces(point: Point) -> Singles:
 class Axis:
     """One figure of a point. ``value`` is None where it was not measured.
 
-    ``interval`` is that of 95 %, None for what is exact and for what was kept without one, which counts as exact.
+    ``interval`` is that of 95 %, None for what is exact and for what was kept without one, which counts as exact; of
+    memory and energy it comes of MEMORY_NOISE and ENERGY_NOISE.
     ``singles`` are the figures of the single faces whose mean is the value, empty where there are none; they tell
     far more of a difference than the intervals do. Of the value only ``digits`` decimals count.
     """
@@ -54,10 +57,23 @@ class Axis:
         kept = value if self.digits is None else round(value, self.digits)
         return -kept if self.more_is_better else kept
 
+    @property
+    def step(self) -> float:
+        """What a difference must exceed to be more than rounding: values a step apart may have been all but equal."""
+        return 0.0 if self.digits is None else 1.5 * 10.0**-self.digits
+
     def half_width(self, point: Point) -> float:
         """Half of the interval, 0 for what is exact."""
         interval = self.interval(point)
         return 0.0 if interval is None else (interval[1] - interval[0]) / 2
+
+
+def _within(value: float | None, noise: float) -> Interval | None:
+    """The interval whose ``noise`` is that of the difference of two such values."""
+    if value is None:
+        return None
+    reach = value * noise / math.sqrt(2)
+    return value - reach, value + reach
 
 
 def _throughput_interval(point: Point) -> Interval | None:
@@ -99,8 +115,12 @@ AXES: Mapping[str, Axis] = MappingProxyType(
             Axis("size", "file size", "bytes", lambda p: p.size_bytes),
             Axis("params", "parameters", "", lambda p: p.params),
             Axis("macs", "multiply-adds", "", lambda p: p.macs),
-            Axis("memory", "peak memory", "MB", lambda p: p.memory_mb),
-            Axis("energy", "energy of a face", "mJ", lambda p: p.energy_mj),
+            Axis(
+                "memory", "peak memory", "MB", lambda p: p.memory_mb, lambda p: _within(p.memory_mb, MEMORY_NOISE)
+            ),
+            Axis(
+                "energy", "energy of a face", "mJ", lambda p: p.energy_mj, lambda p: _within(p.energy_mj, ENERGY_NOISE)
+            ),
         )
     }
 )  # fmt: skip

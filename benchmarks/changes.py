@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from slimalign.benchmarks.axes import MEMORY_NOISE
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, CostRecord
 from slimalign.runtimes.intervals import (
     ALPHA,
@@ -23,7 +24,8 @@ from slimalign.runtimes.timing import Record
 Compared = AnyLatency | AccuracyRecord | CostRecord
 
 BETTER, WORSE, SAME, NOISE, UNTESTED = "better", "worse", "the same", "within the noise", "not tested"
-FIGURES = ("NME %", "p50 ms", "p90 ms", "memory MB", "bytes", "params", "mult-adds")
+MEMORY = "memory MB"
+FIGURES = ("NME %", "p50 ms", "p90 ms", MEMORY, "bytes", "params", "mult-adds")
 """What is compared, in the order it is told."""
 PERCENTS = {"p50 ms": 50, "p90 ms": 90}
 
@@ -94,7 +96,7 @@ def figures(record: Compared) -> Iterator[tuple[str, Found]]:
     else:
         memory = record.memory if isinstance(record, Record) else None
         values = {"p50 ms": record.p50_ms, "p90 ms": record.p90_ms}
-        values["memory MB"] = None if memory is None else memory.peak_mb
+        values[MEMORY] = None if memory is None else memory.peak_mb
     yield from ((name, Found(value, record)) for name, value in values.items() if value is not None)
 
 
@@ -102,8 +104,8 @@ def change_of(row: Row, figure: str, before: Found, after: Found) -> Change:
     """How ``figure`` changed.
 
     Latencies are told by their ratio, whose interval and test come of drawing visits again; NMEs by the differences
-    face by face and flips of their signs, where both were found on the same faces; all else is exact. A change counts
-    as no noise below p = ALPHA.
+    face by face and flips of their signs, where both were found on the same faces: below p = ALPHA a change counts as
+    no noise. Memory may differ by MEMORY_NOISE from one measurement to the next; all else is exact.
     """
     percent = None if before.value == 0 else 100 * (after.value / before.value - 1)
     plain = Change(row, figure, before.value, after.value, percent, None, None, UNTESTED)
@@ -111,8 +113,9 @@ def change_of(row: Row, figure: str, before: Found, after: Found) -> Change:
         return _nme_change(plain, before.record, after.record)
     if figure in PERCENTS:
         return _latency_change(plain, before.record, after.record)
-    verdict = SAME if after.value == before.value else _direction(plain)
-    return replace(plain, verdict=verdict)
+    noise = MEMORY_NOISE * before.value if figure == MEMORY else 0.0
+    changed = NOISE if abs(after.value - before.value) <= noise else _direction(plain)
+    return replace(plain, verdict=SAME if after.value == before.value else changed)
 
 
 def _nme_change(plain: Change, before: AccuracyRecord, after: AccuracyRecord) -> Change:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slimalign.benchmarks.changes import FIGURES, Change, Found, Row, change_of, figures
+from slimalign.benchmarks.changes import FIGURES, Change, Compared, Found, Row, change_of, figures
 from slimalign.benchmarks.points import HASH_DIGITS
 from slimalign.benchmarks.results import AnyLatency, Results
 from slimalign.runtimes.errors import UserError
@@ -62,7 +62,8 @@ def compare(
     threads, target and protocol; of several records the latest counts. NMEs are those on ``split`` by ``normaliser``.
 
     Raises UserError where nothing is in common, or, without ``force``, where the same was timed by other protocols or
-    on another processor; with it these are compared too, and ``remarks`` say so.
+    on another processor; with it these are compared too, and ``remarks`` say so. What was timed by several other
+    protocols of one name is refused even so.
     """
     if not max_worse >= 0:
         raise UserError(f"max_worse = {max_worse:g}; give a share in percent that is not below 0")
@@ -86,7 +87,7 @@ def compare(
         changes=tuple(change_of(*key, first[key], second[key]) for key in common),
         only_before=_told(first.keys() - second.keys()),
         only_after=_told(second.keys() - first.keys()),
-        remarks=(*(f"forced: {text}" for text in differing), *_namesakes(before, after)),
+        remarks=(*(f"forced: {text}" for text in differing), *_namesakes(before, after, split, normaliser)),
         max_worse=max_worse,
     )
 
@@ -108,10 +109,28 @@ def _latency_row(record: AnyLatency) -> Row:
 
 
 def _other_protocols(before: Iterable[Row], after: Iterable[Row]) -> dict[Row, Row]:
-    """Rows of ``after`` that were timed by another protocol alone, and the row of ``before`` that each stands for."""
-    lone = {replace(row, protocol=""): row for row in set(before) - set(after)}
-    plain = {replace(row, protocol=""): row for row in sorted(set(after) - set(before))}
-    return {row: lone[alike] for alike, row in plain.items() if alike in lone}
+    """Rows of ``after`` that were timed by another protocol of the same name alone, and the row of ``before`` that each
+    stands for; raises UserError where there are several.
+    """
+    ours, theirs = set(before), set(after)
+    candidates: dict[Row, tuple[list[Row], list[Row]]] = {}
+    for place, rows in enumerate((ours - theirs, theirs - ours)):
+        for row in sorted(rows):
+            candidates.setdefault(replace(row, protocol=_name_of(row.protocol)), ([], []))[place].append(row)
+    pairs = [(was, now) for was, now in candidates.values() if was and now]
+    for was, now in pairs:
+        if len(was) > 1 or len(now) > 1:
+            old, new = (", ".join(row.protocol for row in rows) for rows in (was, now))
+            raise UserError(
+                f"{replace(now[0], protocol='')}: timed by {old}, against {new}: which stands for which is not told;"
+                " keep one of them in each file"
+            )
+    return {now[0]: was[0] for was, now in pairs}
+
+
+def _name_of(protocol: str) -> str:
+    """What the protocol of that key times, see slimalign.runtimes.timing.Protocol."""
+    return protocol.rsplit("-", 2)[0]
 
 
 def _other_processors(before: Mapping[Row, AnyLatency], after: Mapping[Row, AnyLatency]) -> list[str]:
@@ -121,23 +140,28 @@ def _other_processors(before: Mapping[Row, AnyLatency], after: Mapping[Row, AnyL
 
 def _all_figures(results: Results, split: str, normaliser: str) -> Figures:
     """The latest of each figure."""
+    return {
+        (row, figure): found
+        for row, record in _rows_of(results, split, normaliser)
+        for figure, found in figures(record)
+    }
+
+
+def _rows_of(results: Results, split: str, normaliser: str) -> Iterator[tuple[Row, Compared]]:
+    """All records that count, each with its row; a cost has one for each runtime that ran the bundle."""
     precisions = {record.sha256: record.precision for record in (*results.cost, *results.latencies)}
     runtimes: dict[str, set[str]] = {}
     for one in (*results.latencies, *results.accuracy):
         runtimes.setdefault(one.sha256, set()).add(one.runtime)
-    held: dict[tuple[Row, str], Found] = {}
     for cost in results.cost:
-        for runtime in runtimes.get(cost.sha256, {UNKNOWN}):
-            row = Row(cost.bundle, runtime, cost.precision)
-            held |= {(row, figure): found for figure, found in figures(cost)}
+        for runtime in sorted(runtimes.get(cost.sha256, {UNKNOWN})):
+            yield Row(cost.bundle, runtime, cost.precision), cost
     for accuracy in results.accuracy:
         if (accuracy.split, accuracy.normaliser) == (split, normaliser):
             precision = precisions.get(accuracy.sha256, UNKNOWN)
-            row = Row(accuracy.bundle, accuracy.runtime, precision, target=accuracy.target)
-            held |= {(row, figure): found for figure, found in figures(accuracy)}
+            yield Row(accuracy.bundle, accuracy.runtime, precision, target=accuracy.target), accuracy
     for latency in results.latencies:
-        held |= {(_latency_row(latency), figure): found for figure, found in figures(latency)}
-    return held
+        yield _latency_row(latency), latency
 
 
 def _order(key: tuple[Row, str]) -> tuple[Row, int]:
@@ -158,12 +182,12 @@ def _rows(held: Figures) -> str:
     return ("; ".join(rows[:2]) or "none") + more
 
 
-def _namesakes(before: Results, after: Results) -> Iterator[str]:
+def _namesakes(before: Results, after: Results, split: str, normaliser: str) -> Iterator[str]:
     """Bundles of a file that only their sha256 tells apart."""
     for place, results in (("first", before), ("second", after)):
         held: dict[tuple[str, str, str], set[str]] = {}
-        for record in results.latencies:
-            held.setdefault((record.bundle, record.runtime, record.precision), set()).add(record.sha256)
+        for row, record in _rows_of(results, split, normaliser):
+            held.setdefault((row.bundle, row.runtime, row.precision), set()).add(record.sha256)
         for (bundle, runtime, precision), sha256s in held.items():
             if len(sha256s) > 1:
                 hashes = ", ".join(sorted(sha256[:HASH_DIGITS] for sha256 in sha256s))

@@ -91,7 +91,9 @@ class Limits:
         for bound in self.bounds():
             may_be_zero = bound.name == "max_failure_rate" and bound.limit == 0
             if not ((math.isfinite(bound.limit) and bound.limit > 0) or may_be_zero):
-                raise UserError(f"{bound.name} = {bound.limit:g}, must be above 0; leave it out for no limit")
+                raise UserError(
+                    f"{_option(bound)}{bound.limit:g}: must be above 0; leave it out for no limit"
+                )
 
     def bounds(self) -> tuple[Bound, ...]:
         """The limits that are set."""
@@ -105,3 +107,10 @@ class Limits:
             for name, limit in self.max_nme_subset.items()
         )
         return (*plain, *subsets)
+
+
+def _option(bound: Bound) -> str:
+    """The limit as the command line has it, up to its figure."""
+    if bound.is_subset:
+        return f"--max-nme-subset {bound.name[len(SUBSET_LIMIT) :]}="
+    return f"--{bound.name.replace('_', '-')} "

@@ -20,10 +20,12 @@ class Noise:
     """The noise of all differences among ``points`` on an axis, with 95 %.
 
     Of two points whose single faces are known, and are the same, it is 1.96 times the standard error of the mean of
-    the differences face by face; else the root of the summed squares of half their intervals.
+    the differences face by face; else the root of the summed squares of half their intervals. It is never below the
+    axis's step.
     """
 
     def __init__(self, axis: Axis, points: Sequence[Point]) -> None:
+        self._step = axis.step
         self._widths = np.array([axis.half_width(point) for point in points])
         singles = [axis.singles(point) for point in points]
         places: dict[tuple[str | None, int], list[int]] = {}
@@ -46,7 +48,8 @@ class Noise:
             ours, theirs = (np.flatnonzero(self._group[places] == number) for places in (rows, columns))
             paired = _paired(centred[self._row[rows[ours]]], centred[self._row[columns[theirs]]])
             found[np.ix_(ours, theirs)] = paired
-        return found
+        least: Floats = np.maximum(found, self._step)
+        return least
 
 
 def noise_to(axis: Axis, points: Sequence[Point], other: Point) -> Floats:

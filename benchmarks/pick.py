@@ -176,7 +176,7 @@ def _sureness(runner_up: Point, best: Point) -> str:
         p = sign_flip_p(np.array(runner_up.nmes) - np.array(best.nmes))
         return f"{'worse' if p < ALPHA else 'no difference'} beyond the noise (p = {p:.2g})"
     width = float(noise_to(NME, [runner_up], best)[0])
-    if width == 0:
+    if width <= NME.step:
         return "how sure that is was not kept"
     is_sure = abs((runner_up.nme or 0.0) - (best.nme or 0.0)) > width
     return f"{'worse' if is_sure else 'no difference'} beyond the noise of {width:.2g}"

@@ -23,6 +23,7 @@ class Point:
     are for a whole batch; intervals are those of 95 %. ``params`` and ``macs`` (of one face) are plain counts,
     ``memory_mb`` is the peak in 10^6 bytes, ``energy_mj`` what a face takes. ``faces`` is the fingerprint of the
     split, ``nmes`` and ``subset_nmes`` those of its single images in their order, empty where they were not kept.
+    ``judged_by`` is the runtime that found the points where it is another one than the timed ``runtime``.
     """
 
     bundle: str
@@ -54,6 +55,7 @@ class Point:
     memory_mb: float | None = None
     energy_mj: float | None = None
     faces: str | None = None
+    judged_by: str | None = None
     nmes: tuple[float, ...] = field(default=(), repr=False)
     subset_nmes: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
@@ -101,10 +103,11 @@ def join(
 ) -> list[Point]:
     """One point for every bundle, runtime, batch size and thread count; the latest record of each counts.
 
-    A bundle without a latency record that counts gives one point too. ``split``, ``protocol``, ``target``, ``batch``
-    and ``threads`` choose among the records; raises UserError where they leave several splits, or bundles that were
-    judged on different faces, or several protocols, targets or processors, whose figures must not be ranked
-    together. Raises UserError too where there is latency, but none at ``batch`` and ``threads``.
+    A bundle without a latency record that counts gives one point too. Its accuracy is that of the same runtime on the
+    same target, else of the same runtime, else of any; of several the latest counts. ``split``, ``protocol``,
+    ``target``, ``batch`` and ``threads`` choose among the records; raises UserError where they leave several splits, or
+    bundles that were judged on different faces, or several protocols, targets or processors, whose figures must not be
+    ranked together. Raises UserError too where there is latency, but none at ``batch`` and ``threads``.
     """
     latencies = _chosen_latencies(results.latencies, protocol, target)
     _one_of_a_kind((record.protocol for record in latencies), "protocols", "choose one with --protocol")
@@ -112,23 +115,39 @@ def join(
     latencies = _at_setting(latencies, batch, threads)
     _one_of_a_kind((record.cpu for record in latencies), "processors", "keep one results file a machine")
     accuracies = [r for r in results.accuracy if r.normaliser == normaliser and split in (None, r.split)]
-    # The latest counts, but before all the one that was found where the latency was.
-    machines = {record.target for record in latencies}
-    accuracies.sort(key=lambda record: record.target in machines)
     _one_of_a_kind((record.split for record in accuracies), "splits", "choose one with --split")
-    latest = {record.sha256: record for record in accuracies}
+    measured = {record.setting: record for record in latencies}
+    timed = {record.sha256 for record in latencies}
+    machines = {record.target for record in latencies}
+    untimed = sorted(accuracies, key=lambda record: record.target in machines)
+    judges: dict[str, AccuracyRecord] = {r.sha256: r for r in untimed if r.sha256 not in timed}
+    pairs = [(record, _judge_of(record, accuracies)) for record in measured.values()]
     _one_of_a_kind(
-        (record.faces for record in latest.values()),
+        (judge.faces for judge in (*judges.values(), *(judge for _, judge in pairs)) if judge is not None),
         "sets of faces under the split's name",
         "keep one results file a data set",
     )
-    known = _known_of_bundles(results, latest.values())
-    measured = {record.setting: record for record in latencies}
-    timed = {record.sha256 for record in latencies}
+    costs = {cost.sha256: dict(vars(cost)) for cost in results.cost}
     return [
-        *(Point(**{**known.get(record.sha256, {}), **_timed(record)}) for record in measured.values()),
-        *(Point(**entries) for sha256, entries in known.items() if sha256 not in timed),
+        *(
+            Point(**{**costs.get(record.sha256, {}), **_judged(judge, record.runtime), **_timed(record)})
+            for record, judge in pairs
+        ),
+        *(
+            Point(**{**costs.get(sha256, {}), **_judged(judges.get(sha256))})
+            for sha256 in dict.fromkeys((*costs, *judges))
+            if sha256 not in timed
+        ),
     ]
+
+
+def _judge_of(latency: AnyLatency, accuracies: Iterable[AccuracyRecord]) -> AccuracyRecord | None:
+    """The one that says most of what was timed, and of several such the latest."""
+    ranked = sorted(
+        (record for record in accuracies if record.sha256 == latency.sha256),
+        key=lambda record: (record.runtime == latency.runtime, record.target == latency.target),
+    )
+    return ranked[-1] if ranked else None
 
 
 def _chosen_latencies(
@@ -156,23 +175,25 @@ def _one_of_a_kind(values: Iterable[str], what: str, way_out: str) -> None:
         )
 
 
-def _known_of_bundles(results: Results, accuracies: Iterable[AccuracyRecord]) -> dict[str, dict[str, Any]]:
-    """The entries of a Point that do not come of its latency, of each bundle by its sha256."""
-    known: dict[str, dict[str, Any]] = {cost.sha256: dict(vars(cost)) for cost in results.cost}
-    for accuracy in accuracies:
-        known.setdefault(accuracy.sha256, {"bundle": accuracy.bundle, "sha256": accuracy.sha256}).update(
-            nme=accuracy.nme,
-            nme_interval=accuracy.nme_interval,
-            failure_rate=accuracy.failure_rate,
-            images=accuracy.images,
-            subset_nme={name: figures["nme"] for name, figures in accuracy.subsets.items()},
-            split=accuracy.split,
-            normaliser=accuracy.normaliser,
-            faces=accuracy.faces,
-            nmes=accuracy.nmes,
-            subset_nmes=accuracy.subset_nmes,
-        )
-    return known
+def _judged(accuracy: AccuracyRecord | None, runtime: str | None = None) -> dict[str, Any]:
+    """The entries of a Point that come of its accuracy; ``runtime`` is the one that was timed."""
+    if accuracy is None:
+        return {}
+    return {
+        "bundle": accuracy.bundle,
+        "sha256": accuracy.sha256,
+        "nme": accuracy.nme,
+        "nme_interval": accuracy.nme_interval,
+        "failure_rate": accuracy.failure_rate,
+        "images": accuracy.images,
+        "subset_nme": {name: figures["nme"] for name, figures in accuracy.subsets.items()},
+        "split": accuracy.split,
+        "normaliser": accuracy.normaliser,
+        "faces": accuracy.faces,
+        "judged_by": None if runtime in (None, accuracy.runtime) else accuracy.runtime,
+        "nmes": accuracy.nmes,
+        "subset_nmes": accuracy.subset_nmes,
+    }
 
 
 SETTING = ("bundle", "sha256", "precision", "runtime", "batch", "threads", "target", "cpu", "protocol")

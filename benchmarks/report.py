@@ -37,7 +37,9 @@ COLUMNS: Mapping[str, Callable[[Point], str]] = MappingProxyType(
         "protocol": lambda p: p.protocol or UNKNOWN,
         "p50 ms": lambda p: _figure_text(p.p50_ms, "{:.2f}"),
         "p90 ms": lambda p: _figure_text(p.p90_ms, "{:.2f}"),
-        "NME %": lambda p: _figure_text(p.nme, "{:.2f}"),
+        "NME %": lambda p: _figure_text(
+            p.nme, "{:.2f}" if p.judged_by is None else f"{{:.2f}} by {p.judged_by}"
+        ),
         "params": lambda p: _count_text(p.params),
         "mult-adds": lambda p: _count_text(p.macs),
         "bytes": lambda p: _count_text(p.size_bytes),

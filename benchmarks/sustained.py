@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.runtimes.intervals import CONFIDENCE, RESAMPLES, SEED, Interval
+from slimalign.runtimes.intervals import RESAMPLES, SEED, Interval, middle
 from slimalign.runtimes.timing import LEAST_WINDOWS, SUSTAINED_MODE, Record
 
 Floats = NDArray[np.floating]
@@ -16,6 +16,8 @@ SLOWER = 1.05
 """By what factor calls must surely be slower at the end for the device to count as throttled."""
 FASTEST = 10
 """The percentile of a window that other programs hardly touch: a device that slows down slows these calls too."""
+LEAST_SIDE = 2
+"""Windows on either side of a place from which on calls may be slower."""
 MOST_POINTS = 120
 """Windows are joined until there are no more, so that all pairs can be looked at."""
 
@@ -26,9 +28,13 @@ class Sustained:
 
     ``slope_percent_a_minute`` is the Theil-Sen slope, in percent of the median window; ``last_to_first`` is the time
     of a call in the last fifth of the windows in parts of that in the first. Both have 95 % intervals of a bootstrap
-    that draws runs of neighbours, since what disturbs one window disturbs the next. ``throttled`` needs size and
-    certainty: the whole interval of ``last_to_first`` lies above 1.05, and so does that of each window's fastest
-    tenth of calls, which other programs hardly slow down.
+    that draws runs of neighbours, since what disturbs one window disturbs the next.
+
+    ``throttled``: calls surely take more than 1.05 times what they took before, in the last fifth of the windows
+    against the first, or from some place on. That is the one that parts the windows best; LEAST_SIDE windows lie on
+    either side of it at least, and the bootstrap says how sure the levels differ. Both the windows' medians and their
+    fastest tenth of calls, which other programs hardly slow down, must say so. ``slower_from_minute`` is where that
+    place is, None where nothing is throttled; of a steady drift it lies in the midst.
     """
 
     slope_percent_a_minute: float
@@ -36,6 +42,7 @@ class Sustained:
     last_to_first: float
     last_to_first_interval: Interval
     throttled: bool
+    slower_from_minute: float | None
 
 
 def sustained_of(record: Record) -> Sustained | None:
@@ -51,8 +58,21 @@ def sustained_of(record: Record) -> Sustained | None:
     slope, slope_interval = _slope(middles, medians, rng)
     ratio, ratio_interval = _last_to_first(medians, rng)
     _, fastest_interval = _last_to_first(fastest, rng)
-    throttled = min(ratio_interval[0], fastest_interval[0]) > SLOWER
-    return Sustained(slope, slope_interval, ratio, ratio_interval, throttled)
+    place = _turning_point(fastest)
+    from_there = min(_ratio(values, place, place, rng)[1][0] for values in (medians, fastest))
+    is_slower = max(from_there, min(ratio_interval[0], fastest_interval[0])) > SLOWER
+    minute = float(lengths[:place].sum()) if is_slower else None
+    return Sustained(slope, slope_interval, ratio, ratio_interval, is_slower, minute)
+
+
+def _turning_point(values: Floats) -> int:
+    """The first window after the place that parts ``values`` into two levels best, by the sum of their distances."""
+    places = range(LEAST_SIDE, len(values) - LEAST_SIDE + 1)
+    return min(places, key=lambda place: _distances(values[:place]) + _distances(values[place:]))
+
+
+def _distances(values: Floats) -> float:
+    return float(np.abs(values - np.median(values)).sum())
 
 
 def _slope(minutes: Floats, medians: Floats, rng: np.random.Generator) -> tuple[float, Interval]:
@@ -62,7 +82,7 @@ def _slope(minutes: Floats, medians: Floats, rng: np.random.Generator) -> tuple[
     values = np.array([np.median(part) for part in _parts(medians, joined)])
     percents = 100 * values / np.median(values)
     drawn = [_theil_sen(times[chosen], percents[chosen]) for chosen in _draws(len(times), rng)]
-    return _theil_sen(times, percents), _interval(np.array(drawn))
+    return _theil_sen(times, percents), middle(np.array(drawn))
 
 
 def _parts(values: Floats, size: int) -> list[Floats]:
@@ -80,22 +100,19 @@ def _theil_sen(times: Floats, values: Floats) -> float:
 def _last_to_first(values: Floats, rng: np.random.Generator) -> tuple[float, Interval]:
     """The median of the last fifth in parts of that of the first, and its interval."""
     size = max(len(values) // 5, 2)
-    first, last = values[:size], values[-size:]
-    drawn = [
-        np.median(last[late]) / np.median(first[early])
-        for early, late in zip(_draws(size, rng), _draws(size, rng), strict=True)
-    ]
-    return float(np.median(last) / np.median(first)), _interval(np.array(drawn))
+    return _ratio(values, size, len(values) - size, rng)
 
 
-def _draws(count: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """So many places out of ``count`` as there are, in runs of neighbours, and that again and again."""
+def _ratio(values: Floats, end: int, start: int, rng: np.random.Generator) -> tuple[float, Interval]:
+    """The median of the windows from ``start`` on in parts of that of those before ``end``, and its interval."""
+    first, last = values[:end], values[start:]
+    early, late = (np.median(part[_draws(len(part), rng)], axis=1) for part in (first, last))
+    return float(np.median(last) / np.median(first)), middle(late / early)
+
+
+def _draws(count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """So many places out of ``count`` as there are, in runs of neighbours, again and again: (RESAMPLES, count)."""
     length = max(1, round(count ** (1 / 3)))
     runs = -(-count // length)
     starts = rng.integers(count - length + 1, size=(RESAMPLES, runs, 1))
-    return list((starts + np.arange(length)).reshape(RESAMPLES, -1)[:, :count])
-
-
-def _interval(resampled: Floats) -> Interval:
-    low, high = np.percentile(resampled, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    return (starts + np.arange(length)).reshape(RESAMPLES, -1)[:, :count]

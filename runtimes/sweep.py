@@ -26,6 +26,7 @@ from slimalign.runtimes.energy import Rail
 from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import network_inputs
 from slimalign.runtimes.memory import Weight
+from slimalign.runtimes.resting import hottest_c, rest
 from slimalign.runtimes.session import Float32, Session
 from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
 
@@ -69,7 +70,7 @@ class Setting(NamedTuple):
 
 class Plan(NamedTuple):
     """How long, see slimalign.runtimes.timing.Protocol; settings that are not ``interleaved`` are each measured in one
-    go, the visits of one after another.
+    go, the visits of one after another, and the device rests before each, see slimalign.runtimes.resting.
     """
 
     warm_up: Span
@@ -165,16 +166,23 @@ class Subjects(NamedTuple):
 def sweep(subjects: Subjects, plan: Plan, kept: Sequence[Event] = ()) -> Iterator[Event]:
     """Open every setting, then visit all of them once a round; each event comes as soon as it has happened.
 
-    Memory is measured before anything is opened to be timed, energy after the visits. ``kept`` are the events of an
-    earlier sweep that was broken off: what is left of it is done. A setting that is measured in one go begins anew,
-    since a device that has rested is another one. Every setting has a session of its own, so that its ``init_ms`` and
-    ``first_ms`` belong to it. Raises UserError for output that is not finite, and what the sessions raise.
+    Every other round goes backwards, so that all settings are visited at the same time on average: a machine that gets
+    slower or faster in the same measure favours none, over an even number of rounds. Memory is measured before anything
+    is opened to be timed, energy after the visits. ``kept`` are the events of an earlier sweep that was broken off:
+    what is left of it is done. A setting that is measured in one go begins anew, since a device that has rested is
+    another one. Every setting has a session of its own, so that its ``init_ms`` and ``first_ms`` belong to it. Raises
+    UserError for output that is not finite, and what the sessions raise.
     """
     settings, rail = subjects.settings, subjects.rail
+    start_c = _start_c(kept)
     turns = plan.rounds + (rail is not None)  # the last is that of the energy
     done = _done(kept, plan, turns)
+    there = range(len(settings))
     left = [
-        (turn, place) for turn in range(turns) for place in range(len(settings)) if (place, turn) not in done
+        (turn, place)
+        for turn in range(turns)
+        for place in (reversed(there) if turn % 2 else there)
+        if (place, turn) not in done
     ]
     places = sorted({place for _, place in left})
     cells = list(dict.fromkeys(one.cell for one in settings)) if subjects.weigh is not None else []
@@ -185,7 +193,17 @@ def sweep(subjects: Subjects, plan: Plan, kept: Sequence[Event] = ()) -> Iterato
     inputs = _Inputs(subjects)
     for group in [places] if plan.interleaved else [[place] for place in places]:
         mine = [(turn, place) for turn, place in left if place in group]
+        if not plan.interleaved:
+            rest(start_c, plan.length.seconds)
         yield from _visits(subjects, plan, mine, inputs, idle_w)
+
+
+def _start_c(kept: Sequence[Event]) -> Optional[float]:
+    """How warm the device was before anything was done, or where that was broken off, before the first visit."""
+    for event in kept:
+        if isinstance(event, Visit) and event.state is not None:
+            return event.state["hottest_c"]  # type: ignore[no-any-return]
+    return hottest_c()
 
 
 def _done(kept: Sequence[Event], plan: Plan, turns: int) -> "set[Tuple[int, int]]":

@@ -31,7 +31,8 @@ class Protocol:
     A measurement is spread over ``rounds`` visits: the first begins with ``warm_up``, each later one with
     ``settle``, and each measures its share of ``length``. Mode ``reference`` demands a warm-up of 50 calls
     and 2 s, and a length of 1024 calls and 60 s; ``draft`` is for a quick look; ``sustained`` measures a setting
-    in one go, from a device at rest, to see what heat does to it.
+    in one go, after a rest, to see what heat does to it: the device has cooled down by then to what it was before, or
+    has rested for as long as slimalign.runtimes.resting says.
     """
 
     name: str
@@ -74,7 +75,11 @@ REFERENCE_LENGTH = Span(calls=1024, seconds=60.0)
 
 SETTLE = Span(calls=3, seconds=0.02)
 REFERENCE = Protocol("kernel", 1, REFERENCE_MODE, REFERENCE_WARM_UP, SETTLE, REFERENCE_LENGTH, rounds=12)
-DRAFT = Protocol("kernel", 1, DRAFT_MODE, Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=3)
+DRAFT = Protocol("kernel", 1, DRAFT_MODE, Span(5, 0.1), SETTLE, Span(30, 0.6), rounds=10)
+"""Few visits tell little of how times differ, so there are many short ones. Older drafts had 3 that made up the same
+length: what they time, and after what settling, is the same, so that they compare and have the same key. A record keeps
+its visits, and with them how sure it is.
+"""
 
 WINDOW_S = 5.0
 LEAST_WINDOWS = 20

@@ -30,6 +30,11 @@ def _figure(value: float | None, text: str, interval: Interval | None = None) ->
     return f"{text.format(value)} ({text.format(interval[0])} to {text.format(interval[1])})"
 
 
+def _nme(point: Point) -> str | None:
+    text = _figure(point.nme, "{:.2f}", point.nme_interval)
+    return text if text is None or point.judged_by is None else f"{text} by {point.judged_by}"
+
+
 def _count(value: float | None) -> str | None:
     return None if value is None else short_count(value)
 
@@ -46,7 +51,7 @@ FIGURES: Mapping[str, Callable[[Point], str | None]] = MappingProxyType(
         "p50 ms": lambda p: _figure(p.p50_ms, "{:.2f}", p.p50_interval),
         "p90 ms": lambda p: _figure(p.p90_ms, "{:.2f}", p.p90_interval),
         "faces a second": lambda p: _figure(p.throughput, "{:.3g}"),
-        "NME %": lambda p: _figure(p.nme, "{:.2f}", p.nme_interval),
+        "NME %": _nme,
         "failures %": lambda p: _figure(p.failure_rate, "{:.2f}"),
         "params": lambda p: _count(p.params),
         "mult-adds": lambda p: _count(p.macs),

@@ -28,6 +28,7 @@ MODULES = (
     "memory",
     "onnxruntime_session",
     "opening",
+    "resting",
     "session",
     "stage_clock",
     "sweep",

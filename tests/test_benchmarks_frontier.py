@@ -19,7 +19,7 @@ from rich.table import Table
 from slimalign.benchmarks.frontier import frontier, pareto_mask
 from slimalign.benchmarks.points import join
 from slimalign.benchmarks.report import short_count, table
-from slimalign.benchmarks.results import Results, append, forget, read
+from slimalign.benchmarks.results import AccuracyRecord, Results, append, forget, read
 from slimalign.runtimes.errors import UserError
 
 
@@ -269,3 +269,23 @@ def test_a_narrow_terminal_folds_names_and_keeps_numbers_whole(width: int) -> No
 )  # fmt: skip
 def test_counts_are_written_in_three_digits(value: float, text: str) -> None:
     assert short_count(value) == text
+
+
+def test_a_point_has_the_nme_of_the_runtime_that_was_timed() -> None:
+    def by(runtime: str, target: str, nme: float) -> AccuracyRecord:
+        return replace(accuracy("a", nme), runtime=runtime, target=target)
+
+    def joined(*judged: AccuracyRecord) -> tuple[float | None, str | None]:
+        (one,) = join(Results((latency("a"),), judged))
+        return one.nme, one.judged_by
+
+    same, elsewhere = by("onnxruntime", "local", 1.0), by("onnxruntime", "ssh://pi", 2.0)
+    other, far = by("litert", "local", 3.0), by("litert", "ssh://pi", 4.0)
+    assert joined(same, elsewhere, other, far) == (1.0, None)
+    assert joined(elsewhere, other, far) == (2.0, None)
+    assert joined(other, far) == (3.0, "litert")
+    assert joined(far) == (4.0, "litert")
+    assert joined(same, replace(same, nme=5.0), far) == (5.0, None), "the latest of its kind"
+    text = io.StringIO()
+    Console(file=text, width=200).print(table(join(Results((latency("a"),), (other,)))))
+    assert "3.00 by litert" in text.getvalue()

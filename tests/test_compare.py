@@ -109,7 +109,7 @@ def test_nmes_that_cannot_be_paired_are_not_tested() -> None:
     assert not old.fails(5)
 
 
-def test_size_counts_and_memory_are_exact() -> None:
+def test_size_and_counts_are_exact_and_memory_to_two_percent() -> None:
     row = timed("a", 5)
     before = Results((replace(row, memory=Memory(100, 40)),), cost=(cost("a"),))
     grown = replace(cost("a"), size_bytes=4_400_000, params=1_040_000)
@@ -117,6 +117,16 @@ def test_size_counts_and_memory_are_exact() -> None:
     assert [one.figure for one in found.worse] == ["bytes"]
     assert change(found, "bytes").percent == pytest.approx(10)
     assert (change(found, "params").verdict, change(found, "memory MB").verdict) == ("worse", "better")
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "verdict"),
+    [(100, "the same"), (101.9, "within the noise"), (98.1, "within the noise"), (102.1, "worse")],
+)
+def test_memory_differs_from_one_measurement_to_the_next(megabytes: float, verdict: str) -> None:
+    files = [Results((replace(timed("a", 5), memory=Memory(peak, 40)),)) for peak in (100, megabytes)]
+    found = change(compare(*files, max_worse=0), "memory MB")
+    assert (found.verdict, found.fails(0)) == (verdict, verdict == "worse")
 
 
 def test_what_only_one_file_holds_is_listed() -> None:
@@ -164,10 +174,35 @@ def test_other_protocols_and_processors_are_compared_only_by_force() -> None:
     assert len(compare(before, other, force=True).remarks) == 2
 
 
+def test_by_force_each_protocol_is_compared_with_one_that_times_the_same() -> None:
+    def both(mode: str) -> Results:
+        kernel = replace(timed("a", 5), protocol=f"kernel-1-{mode}")
+        return Results((kernel, replace(timed("a", 9), protocol=f"end-to-end-1-{mode}")))
+
+    found = compare(both("draft"), both("reference"), force=True)
+    assert [one.percent for one in found.changes] == [0.0] * 4
+    assert (len(found.remarks), found.only_before, found.only_after) == (2, (), ())
+    # What times something else stands for nothing.
+    with pytest.raises(UserError, match="no figure of one bundle"):
+        compare(Results(both("draft").latency[:1]), Results(both("reference").latency[1:]), force=True)
+
+
+def test_several_protocols_that_may_stand_for_one_are_refused() -> None:
+    first = Results((timed("a", 5), replace(timed("a", 5), protocol="kernel-1-sustained")))
+    reference = Results((replace(timed("a", 5), protocol="kernel-1-reference"),))
+    said = "local: timed by kernel-1-draft, kernel-1-sustained, against kernel-1-reference: which .*; keep one of them"
+    with pytest.raises(UserError, match=said):
+        compare(first, reference, force=True)
+    with pytest.raises(
+        UserError, match="timed by kernel-1-reference, against kernel-1-draft, kernel-1-sustained"
+    ):
+        compare(reference, first, force=True)
+
+
 def test_sustained_records_are_compared_with_their_like() -> None:
-    sustained = replace(timed("a", 5), protocol="kernel-1-draft-sustained")
+    sustained = replace(timed("a", 5), protocol="kernel-1-sustained")
     found = compare(Results((timed("a", 5), sustained)), Results((replace(sustained, started="later"),)))
-    assert {one.row.protocol for one in found.changes} == {"kernel-1-draft-sustained"}
+    assert {one.row.protocol for one in found.changes} == {"kernel-1-sustained"}
     assert len(found.only_before) == 1
 
 
@@ -178,6 +213,23 @@ def test_two_bundles_of_one_name_are_remarked_and_the_latest_counts() -> None:
     assert change(found, "p50 ms").percent == 0
     (remark,) = found.remarks
     assert "the first file holds several bundles named net on onnxruntime fp32 (11111111, 22222222)" in remark
+
+
+def test_namesakes_are_remarked_where_only_their_accuracy_or_cost_is_known() -> None:
+    olds = [replace(one("1" * 64), bundle="net") for one in (lambda name: judged(name, NMES), cost)]
+    news = [replace(one, sha256="2" * 64) for one in olds]
+    said = (
+        "the first file holds several bundles named net on onnxruntime ? (11111111, 22222222);"
+        " the latest records count"
+    )
+    files = [Results(accuracy=tuple(held)) for held in ((olds[0], news[0]), (news[0],))]
+    assert compare(*files, "test").remarks == (said,)
+    assert compare(*files[::-1], "test").remarks == (said.replace("first", "second"),)
+    # Of faces that are not asked for nothing counts, so nothing is remarked.
+    other = replace(olds[0], split="train")
+    assert compare(Results(accuracy=(other, news[0])), files[1], "test").remarks == ()
+    costs = [Results(cost=tuple(held)) for held in ((olds[1], news[1]), (news[1],))]
+    assert compare(*costs).remarks == (said.replace("onnxruntime ?", "? fp32"),)
 
 
 def test_what_a_phone_told_is_not_tested() -> None:

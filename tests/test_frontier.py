@@ -114,7 +114,8 @@ def test_faces_that_agree_tell_more_than_intervals() -> None:
         replace(point(name, 1, sum(nmes) / 4), nmes=nmes, faces="0a", nme_interval=(3.0, 7.0))
         for name, nmes in (("a", easy), ("b", hard))
     ]
-    np.testing.assert_allclose(noise(AXES["nme"], *pair), 0, atol=1e-7)
+    # No more than the step that rounding to three decimals leaves.
+    np.testing.assert_allclose(noise(AXES["nme"], *pair), 1.5e-3)
     other_faces = replace(pair[1], faces="9f")
     # Half-widths of 2 each.
     np.testing.assert_allclose(noise(AXES["nme"], pair[0], other_faces), math.sqrt(8))
@@ -130,7 +131,7 @@ def test_paired_noise_is_the_standard_error_of_the_differences(faces: int, seed:
     for i in range(3):
         for j in range(2):
             error = statistics.stdev((drawn[i] - drawn[j]).tolist()) / math.sqrt(faces)
-            assert found[i, j] == pytest.approx(1.959964 * error, abs=1e-6)
+            assert found[i, j] == pytest.approx(max(1.959964 * error, 1.5e-3), abs=1e-6)
 
 
 def test_failures_and_subsets_are_paired_too() -> None:
@@ -200,10 +201,11 @@ def test_points_of_several_sets_of_faces_are_paired_within_each() -> None:
         [apart, apart, apart, apart, apart],
         [apart, second, apart, apart, 0],
     ]
+    least = np.maximum(expected, 1.5e-3)
     found = Noise(AXES["nme"], points)
-    np.testing.assert_allclose(found.between(np.arange(5), np.arange(5)), expected, atol=1e-7)
+    np.testing.assert_allclose(found.between(np.arange(5), np.arange(5)), least, atol=1e-7)
     mixed = np.array([4, 0, 2])
-    np.testing.assert_allclose(found.between(mixed, np.arange(5)), np.array(expected)[mixed], atol=1e-7)
+    np.testing.assert_allclose(found.between(mixed, np.arange(5)), least[mixed], atol=1e-7)
 
 
 def test_more_points_than_are_held_against_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,3 +243,31 @@ def test_the_knee_lies_farthest_below_the_chord() -> None:
     assert knee([replace(even[1], nme=2.9), even[0], even[2]], "params") is not None
     assert knee([even[0], even[0], even[2]]) is None
     assert knee([]) is None
+
+
+@pytest.mark.parametrize("level", [3.4523, 3.4524998])
+def test_what_rounding_parts_is_not_sure(level: float) -> None:
+    """Face by face the NMEs differ by 4e-7 exactly, wherever they are rounded."""
+    faces = np.random.default_rng(0).gamma(9, 0.4, 155)
+    nmes = faces - faces.mean() + level
+    pair = [
+        point(name, ms, float(found.mean()), faces="f", nmes=tuple(found.tolist()))
+        for name, ms, found in (("lower", 5.01, nmes), ("higher", 5.0, nmes + 4e-7))
+    ]
+    pair = [replace(one, p50_interval=((one.p50_ms or 0) - 0.1, (one.p50_ms or 0) + 0.1)) for one in pair]
+    assert noise_to(AXES["nme"], pair[:1], pair[1])[0] > 1e-3
+    found = frontier(pair, ["latency", "nme"])
+    assert {one.bundle for one in found.points} == {"lower", "higher"}
+    assert "higher" not in {one.bundle for one in found.uncertain}
+
+
+@pytest.mark.parametrize(
+    ("axis", "field", "noise"), [("memory", "memory_mb", 0.02), ("energy", "energy_mj", 0.05)]
+)
+def test_memory_and_energy_are_sure_to_a_share(axis: str, field: str, noise: float) -> None:
+    def kept(more: float) -> list[str]:
+        pair = [point("less", 5, 3.0, **{field: 100.0}), point("more", 5, 3.0, **{field: 100.0 * (1 + more)})]
+        return [one.bundle for one in frontier(pair, ["nme", axis]).points]
+
+    assert kept(0.9 * noise) == ["less", "more"]
+    assert kept(1.1 * noise) == ["less"]

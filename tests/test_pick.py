@@ -94,7 +94,7 @@ def test_what_cannot_be_picked_from_is_said() -> None:
         UserError, match="none of 3 points has multiply-adds; measure NME with 'slimalign eval'"
     ):
         pick(POINTS, Limits(max_gmacs=1))
-    with pytest.raises(UserError, match="max_nme = 0, must be above 0"):
+    with pytest.raises(UserError, match="--max-nme 0: must be above 0"):
         Limits(max_nme=0)
 
 

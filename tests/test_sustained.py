@@ -75,6 +75,30 @@ def test_a_drift_is_told_in_percent_a_minute(seed: int) -> None:
     assert one.last_to_first == pytest.approx(1.27 / 1.03, abs=0.02)
 
 
+def windows_of(level: Callable[[float], float], seed: int) -> Record:
+    """Windows of calls of 5 ms times ``level`` of the part of the time that has passed, with noise of 3 %."""
+    rng = np.random.default_rng(seed)
+    levels = np.array([level(window / WINDOWS) for window in range(WINDOWS)])
+    return measured((5.0 * levels[:, None] * (1 + np.abs(rng.normal(0, 0.03, (WINDOWS, CALLS))))).ravel())
+
+
+@pytest.mark.parametrize("percent", [5, 10, 50, 90])
+def test_a_step_is_throttling_wherever_it_is(percent: int) -> None:
+    for seed in range(30):
+        record = windows_of(lambda passed: 1.0 if passed < percent / 100 else 1.3, seed)
+        one = found(record)
+        assert one.throttled
+        before = record.samples_ms[: percent * WINDOWS * CALLS // 100]
+        assert one.slower_from_minute == pytest.approx(sum(before) / 60e3)
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.04])
+def test_noise_and_a_mild_drift_are_no_throttling(drift: float) -> None:
+    for seed in range(30):
+        one = found(windows_of(lambda passed: 1 + drift * passed, seed))
+        assert (one.throttled, one.slower_from_minute) == (False, None)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_small_step_is_certain_but_not_large(seed: int) -> None:
     one = found(course(lambda at: np.where(at < 0.6, 1.0, 1.03), seed))

@@ -79,7 +79,7 @@ def test_settings_are_opened_and_then_visited_in_turns(tmp_path: Path) -> None:
     places = Places(tmp_path)
     events = list(sweep(places.subjects(), TURNS))
     opened = [("opened", 0), ("opened", 1)]
-    rounds = [("visit", place, turn) for turn in (0, 1) for place in (0, 1)]
+    rounds = [("visit", 0, 0), ("visit", 1, 0), ("visit", 1, 1), ("visit", 0, 1)]
     assert told(events) == [("ready", 8), ("memory", 1), ("memory", 2), *opened, *rounds]
     # Once before all, for the libraries, since no engine hangs on the batch; then each for itself.
     assert places.opened == [1, 1, 2]
@@ -114,6 +114,48 @@ def test_what_is_left_of_a_sweep_is_done(tmp_path: Path, broken_off_after: int) 
     assert sorted(visits) == [("visit", place, turn) for place in (0, 1) for turn in (0, 1)]
     assert [one for one in told(kept + rest) if one[0] == "memory"] == [("memory", 1), ("memory", 2)]
     assert rest[0] == whole[0], "the steps of the whole sweep are told"
+
+
+@pytest.mark.parametrize("broken_off_after", [0, 5, 9, 14])
+def test_a_steady_drift_favours_no_setting(tmp_path: Path, broken_off_after: int) -> None:
+    """Each visit of a sweep takes a millisecond more than the one before: all settings come to the same mean."""
+    subjects = Places(tmp_path).subjects(tuple(Setting(0, 1, batch) for batch in (1, 2, 3)))
+    plan = TURNS._replace(rounds=4)
+    kept = list(sweep(subjects, plan))[1:][:broken_off_after]
+    visits = [one for one in (*kept, *sweep(subjects, plan, kept)) if isinstance(one, Visit)]
+    assert len(visits) == 12
+    means = [
+        sum(ms for ms, visit in enumerate(visits) if visit.place == place) / plan.rounds for place in range(3)
+    ]
+    assert means == [5.5, 5.5, 5.5]
+
+
+def test_before_what_is_measured_in_one_go_the_device_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[tuple[float | None, float, int]] = []
+    places = Places(tmp_path)
+
+    def resting(start_c: float | None, busy_s: float) -> None:
+        rests.append((start_c, busy_s, len(places.opened)))
+
+    monkeypatch.setattr("slimalign.runtimes.sweep.rest", resting)
+    monkeypatch.setattr("slimalign.runtimes.sweep.hottest_c", lambda: 40.0)
+    minutes = IN_ONE_GO._replace(length=Span(2, 0.01))
+    whole = list(sweep(places.subjects(), minutes))
+    # Opened once before all, then each after its rest.
+    assert rests == [(40.0, 0.01, 1), (40.0, 0.01, 2)]
+    # Gone on with after a break, it is to be as cool as at the first visit, not as it is now.
+    states = [{"hottest_c": 35.0, "fastest_mhz": None}, {"hottest_c": 60.0, "fastest_mhz": None}]
+    warm = [one for one in whole[1:-1] if isinstance(one, Visit)]
+    kept = [one for one in whole[1:-1] if not isinstance(one, Visit)]
+    kept += [one._replace(state=state) for one, state in zip(warm, states, strict=False)]
+    rests.clear()
+    list(sweep(places.subjects(), minutes, kept))
+    assert {start_c for start_c, _, _ in rests} == {35.0}
+    rests.clear()
+    list(sweep(places.subjects(), TURNS))
+    assert rests == []
 
 
 def test_what_is_measured_in_one_go_begins_anew_after_a_break(tmp_path: Path) -> None:
@@ -151,7 +193,7 @@ def test_energy_is_measured_after_all_visits_and_at_rest_before(
     subjects = Places(tmp_path).subjects()._replace(rail=rail)
     events = list(sweep(subjects, TURNS))
     assert events[0] == Ready(10, "package-0")
-    assert told(events)[-3:] == [("visit", 1, 1), ("energy", 0), ("energy", 1)]
+    assert told(events)[-3:] == [("visit", 0, 1), ("energy", 0), ("energy", 1)]
     for event in events[-2:]:
         assert isinstance(event, MeasuredEnergy)
         assert event.rail == "package-0"

@@ -169,7 +169,7 @@ def test_a_sweep_that_cannot_be_done_leaves_nothing_behind(tmp_path: Path) -> No
 def test_progress_goes_on_where_it_was(tmp_path: Path) -> None:
     """Memory at two batch sizes, two openings and the visits: ten steps."""
     bundle, path = onnx_bundle(tmp_path), tmp_path / "results.jsonl"
-    quick = replace(DRAFT, length=Span(2, 0.0), warm_up=Span(0, 0.0))
+    quick = replace(DRAFT, length=Span(2, 0.0), warm_up=Span(0, 0.0), rounds=3)
     wanted = Wanted([bundle], (1, 2), (1,), crops, quick)
     steps: list[tuple[int, int]] = []
 

@@ -80,7 +80,9 @@ def sustained_table(records: Sequence[Record]) -> Table | None:
                 record.target,
                 _with_interval(found.slope_percent_a_minute, found.slope_interval),
                 _with_interval(found.last_to_first, found.last_to_first_interval),
-                "yes" if found.throttled else "no",
+                "no"
+                if found.slower_from_minute is None
+                else f"from minute {found.slower_from_minute:.1f} on",
             )
             for record, found in rows
         ),

@@ -159,6 +159,7 @@ def test_minutes_of_calls_are_told_in_windows(slimalign: Command, place: Place) 
         "last_to_first",
         "last_to_first_interval",
         "throttled",
+        "slower_from_minute",
     }
     (record,) = latencies()
     states, samples = record["visit_states"], record["samples_ms"]
