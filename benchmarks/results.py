@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.benchmarks.json_lines import append_lines, is_json, read_whole
+from slimalign.benchmarks.json_lines import append_lines, check_last_line, is_json, read_whole
 from slimalign.benchmarks.layers import LayersRecord
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import cannot_be_written, held, write_text
+from slimalign.runtimes.files import cannot_be_written, check_appendable, held, write_text
 from slimalign.runtimes.intervals import Interval, mean_interval
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
@@ -209,6 +209,7 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
     path = Path(path)
     if not path.is_file():
         return
+    check_results(path)
     with held(path) as file:  # nobody appends between reading and replacing
         text = read_whole(file).decode(errors="replace")
         last = text.rfind("\n") + 1
@@ -217,11 +218,27 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
         write_text(path, "".join(line + "\n" for line in kept))
 
 
-def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
+def check_results(path: Path) -> None:
+    """Raise UserError where ``append`` could not add to the file ``path``, which may be missing, as its folder may."""
+    check_appendable(path)
+    if path.exists():
+        try:
+            check_last_line(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); mend its rights") from None
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+def _unsaid(text: str) -> None:
+    """For whoever need not know that a line was cut off."""
+
+
+def append(path: str | Path, records: Sequence[AnyRecord], note: Callable[[str], None] = _unsaid) -> None:
     """Add ``records`` to the results file, all or none; it and its folder are made where they are missing.
 
-    A last line that an earlier writer was killed within is cut off, so that nothing but it is lost.
-    Raises UserError where the file cannot be written; what it held before is kept.
+    A last line that an earlier writer was killed within is cut off, so that nothing but it is lost; ``note`` is told.
+    Raises UserError where the file cannot be written, or is of another kind; what it held before is kept.
     """
     lines = [
         json.dumps({"kind": _KIND_OF[type(record)], **record.to_dict()}, allow_nan=False)
@@ -231,9 +248,13 @@ def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with held(path) as file:
-            append_lines(file, "".join(line + "\n" for line in lines).encode())
+            was_cut = append_lines(file, "".join(line + "\n" for line in lines).encode())
     except OSError as error:
         raise UserError(f"{path}: {cannot_be_written(error)}; nothing was added") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if was_cut:
+        note(f"{path}: its last line was cut short, as by a kill: it was taken off")
 
 
 def read(path: str | Path) -> Results:

@@ -90,6 +90,25 @@ def test_delegates_are_measured_in_turns_and_other_runtimes_once(
     assert "--delegate is for bundles of format litert, these are onnx" in refused.err
 
 
+def test_nothing_is_measured_for_a_file_of_another_kind(slimalign: Command, place: Place) -> None:
+    Path("notes.txt").write_text("line one\nlast line")
+    data = ("--data", place.data, "--split", "val", "--data-format", "folder")
+    for words in (("bench", place.onnx, *ONE), ("eval", place.onnx, *data), ("profile", place.onnx)):
+        done = slimalign(*words, "--results", "notes.txt")
+        assert (done.status, done.out) == (2, "")
+        assert done.err.startswith("slimalign: notes.txt: it ends with a line that is no record; give a")
+    assert Path("notes.txt").read_text() == "line one\nlast line"
+
+
+def test_a_line_that_was_cut_is_told(slimalign: Command, place: Place) -> None:
+    Path("results.jsonl").write_text('{"kind": "co')
+    data = ("--data", place.data, "--split", "val", "--data-format", "folder")
+    assert "its last line was cut short" in slimalign("eval", place.onnx, *data).err
+    Path("results.jsonl").write_text('{"kind": "co')
+    assert "its last line was cut short" in slimalign("profile", place.onnx, "--results", "results.jsonl").err
+    assert len(Path("results.jsonl").read_text().splitlines()) == 1
+
+
 def test_options_of_a_delegate_stay_with_it() -> None:
     found = _backends("cpu, cuda", "xnnpack,lib.so,backend=htp,mode=fast,none", cuda_graph=True)
     delegates = ("xnnpack", "lib.so,backend=htp,mode=fast", "none")
