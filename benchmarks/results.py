@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -255,6 +256,20 @@ def append(path: str | Path, records: Sequence[AnyRecord], note: Callable[[str],
         raise UserError(f"{path}: {error}") from None
     if was_cut:
         note(f"{path}: its last line was cut short, as by a kill: it was taken off")
+
+
+def without_held(path: Path, records: Sequence[Record]) -> list[Record]:
+    """Those of ``records`` that are not in the results file, which may be missing: the same setting and start."""
+    if not path.is_file():
+        return list(records)
+    times = {record.started for record in records}
+    held = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if any(time in line for time in times):
+            with suppress(UserError):  # what else is in the file is not looked at here
+                found = _record(line, str(path))
+                held |= {(found.setting, found.started)} if isinstance(found, Record) else set()
+    return [record for record in records if (record.setting, record.started) not in held]
 
 
 def read(path: str | Path) -> Results:

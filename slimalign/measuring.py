@@ -21,7 +21,15 @@ from slimalign.benchmarks.latency import Wanted, crops_of, faces_of
 from slimalign.benchmarks.opening import check_names
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.points import Point, join
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, check_results, read
+from slimalign.benchmarks.results import (
+    AccuracyRecord,
+    CostRecord,
+    Results,
+    append,
+    check_results,
+    read,
+    without_held,
+)
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.evaluation import Evaluation
@@ -139,7 +147,8 @@ def bench(
         check_results(results)
 
     def keep(records: Sequence[Record]) -> None:
-        if results is not None:
+        """Nothing is added where a sweep was killed between this and its clearing up: then all of it is there."""
+        if results is not None and without_held(results, records):
             append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)], note)
 
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
