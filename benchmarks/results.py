@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from slimalign.benchmarks.json_lines import append_lines, check_last_line, is_json, read_whole
 from slimalign.benchmarks.layers import LayersRecord
+from slimalign.benchmarks.record_fields import check_fields
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
@@ -160,20 +161,14 @@ class CostRecord:
 AnyLatency = Record | ToldLatency
 AnyRecord = AnyLatency | AccuracyRecord | CostRecord | LayersRecord
 
-KINDS: Mapping[str, Callable[[Mapping[str, Any]], AnyRecord]] = {
-    "latency": Record.from_dict,
-    "told-latency": ToldLatency.from_dict,
-    "accuracy": AccuracyRecord.from_dict,
-    "cost": CostRecord.from_dict,
-    "layers": LayersRecord.from_dict,
+KINDS: Mapping[str, type[AnyRecord]] = {
+    "latency": Record,
+    "told-latency": ToldLatency,
+    "accuracy": AccuracyRecord,
+    "cost": CostRecord,
+    "layers": LayersRecord,
 }
-_KIND_OF = {
-    Record: "latency",
-    ToldLatency: "told-latency",
-    AccuracyRecord: "accuracy",
-    CostRecord: "cost",
-    LayersRecord: "layers",
-}
+_KIND_OF = {made: kind for kind, made in KINDS.items()}
 
 
 @dataclass(frozen=True)
@@ -313,7 +308,8 @@ def _record(line: str, place: str) -> AnyRecord:
         kind = str(data.get("kind")) if isinstance(data, dict) else "none"
         if kind not in KINDS:
             raise UserError(f"kind = '{kind}', must be one of {', '.join(KINDS)}; was it edited by hand?")
-        return KINDS[kind](data)
+        check_fields(KINDS[kind], data)
+        return KINDS[kind].from_dict(data)
     except ValueError:
         raise UserError(_cut(place)) from None
     except (KeyError, TypeError) as error:
