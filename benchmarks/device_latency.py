@@ -45,7 +45,7 @@ def sweep_on(
         "plan": plan_of(wanted.protocol)._asdict(),
         "backends": [backend._asdict() for backend in backends],
         "landmarks": [bundle.manifest.landmark_scheme.count for bundle in wanted.bundles],
-        "memory": wanted.memory,
+        "memory": wanted.measures_memory,
     }
     job = Job("bench", subjects, entries)
     aside = aside or Aside()

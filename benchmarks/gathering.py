@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,8 +10,9 @@ from typing import Any
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.device_state import UNKNOWN
+from slimalign.runtimes.journal import KEPT
 from slimalign.runtimes.session import Backend
-from slimalign.runtimes.sweep import MeasuredEnergy, MeasuredMemory, Opened, Setting, Visit
+from slimalign.runtimes.sweep import KERNEL, MeasuredEnergy, MeasuredMemory, Opened, Setting, Visit
 from slimalign.runtimes.sweep_entries import EVENTS, event_of
 from slimalign.runtimes.timing import SUSTAINED_MODE, Energy, Memory, Protocol, Record
 
@@ -64,28 +66,39 @@ class Gathering:
         self._visits: dict[tuple[int, int], Visit] = {}
         self._memory: dict[tuple[int, int, int], MeasuredMemory] = {}
         self._energy: dict[int, MeasuredEnergy] = {}
+        self._openings: defaultdict[int, list[str]] = defaultdict(list)
+        self._taken = self._kept = 0
+        self._available_mb: float | None = None
 
     def take_up(self, kept: Sequence[Mapping[str, Any]]) -> None:
         """Take what an earlier sweep has kept, as one step: the time that is left does not hang on it."""
+        self._kept = len(kept)
         for entry in kept:
             self._add(entry)
         if kept:
             self._tell_progress()
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Take one entry, see slimalign.runtimes.sweep_entries."""
+        """Take one entry, see slimalign.runtimes.sweep_entries; one of kind KEPT says how many of all are old ones."""
+        if entry["kind"] == KEPT:
+            self._kept = entry["number"]
+            return
         self._add(entry)
         if entry["kind"] in EVENTS:
             self._tell_progress()
 
     def _add(self, entry: Mapping[str, Any]) -> None:
         kind = entry["kind"]
+        self._taken += 1
         if kind in EVENTS:
             self._add_event(event_of(dict(entry)))
-        elif kind not in self._told:  # of the first beginning, where it was broken off
-            self._told[kind] = entry
-            if kind == "before":
+        else:
+            self._told.setdefault(kind, entry)  # of the first beginning, where it was broken off
+            if kind == "before" and self._taken > self._kept:
                 self._warn_of_load(entry)
+                told = entry["state"].get("memory_mb", UNKNOWN)
+                self._available_mb = None if told == UNKNOWN else told["available"]
+                self._warn_of_memory()
 
     def _tell_progress(self) -> None:
         if self._progress is not None:
@@ -99,6 +112,7 @@ class Gathering:
             self._energy[event.place] = event
         elif isinstance(event, MeasuredMemory):
             self._memory[event.bundle, event.batch, event.backend] = event
+            self._warn_of_memory()
             if event.why:
                 name = self._swept.bundles[event.bundle].manifest.name
                 self._aside.note(
@@ -112,8 +126,10 @@ class Gathering:
         if self._swept.protocol.mode == SUSTAINED_MODE:
             self._opened[event.place] = event
             self._visits = {key: visit for key, visit in self._visits.items() if key[0] != event.place}
+            self._openings[event.place] = [event.started]
         else:
             self._opened.setdefault(event.place, event)
+            self._openings[event.place].append(event.started)
 
     def _warn_of_load(self, before: Mapping[str, Any]) -> None:
         load, cores = before["load"], before["cores"]
@@ -122,6 +138,22 @@ class Gathering:
             self._aside.note(
                 f"{self._swept.address}: it was busy before the start: a load of {load:.1f} on {cores} cores, of which"
                 f" {used} are measured with; for steady figures end what else runs there"
+            )
+
+    def _warn_of_memory(self) -> None:
+        """Once all of it is known: sessions that are visited in turns are open at once."""
+        found = [self._memory.get(setting.cell) for setting in self._swept.settings]
+        if self._swept.protocol.mode == SUSTAINED_MODE or self._available_mb is None or None in found:
+            return
+        needed = sum(
+            one.peak_mb - one.libraries_mb
+            for one in found
+            if one is not None and one.peak_mb is not None and one.libraries_mb is not None
+        )
+        if needed > self._available_mb:
+            self._aside.note(
+                f"{self._swept.address}: its {len(found)} settings take about {needed:.0f} MB at once, of which"
+                f" {self._available_mb:.0f} are free; measure fewer bundles or batch sizes at once"
             )
 
     def records(self) -> list[Record]:
@@ -158,10 +190,12 @@ class Gathering:
             memory=self._memory_of(setting),
             energy=self._energy_of(place),
             visit_states=tuple(visit.state for visit in visits if visit.state is not None),
+            openings=tuple(self._openings[place]),
         ).with_intervals()
 
     def _memory_of(self, setting: Setting) -> Memory | None:
-        found = self._memory.get(setting.cell)
+        """End to end there are images and crops beside it, which nobody has measured."""
+        found = self._memory.get(setting.cell) if setting.timed == KERNEL else None
         if found is None or found.peak_mb is None or found.libraries_mb is None:
             return None
         return Memory(found.peak_mb, found.libraries_mb)

@@ -85,6 +85,11 @@ class Wanted:
     faces: Faces = no_faces
     memory: bool = True
 
+    @property
+    def measures_memory(self) -> bool:
+        """End to end it is not measured: images, crops and OpenCV would be part of it."""
+        return self.memory and KERNEL in self.timed
+
 
 def sweep(
     wanted: Wanted,
@@ -123,7 +128,7 @@ def sweep_here(
         return memory_here(wanted.bundles[setting.bundle], setting.threads, setting.batch, backend)
 
     subjects = _subjects(swept, wanted, open_bundle)._replace(rail=find_rail())
-    if wanted.memory:
+    if wanted.measures_memory:
         subjects = subjects._replace(weigh=weigh)
     entries_after = partial(sweep_entries, subjects, plan_of(wanted.protocol))
     path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, wanted)}.unfinished")
@@ -171,7 +176,7 @@ def _key(swept: Swept, wanted: Wanted) -> str:
         swept.backends,
         swept.protocol.key,
         plan_of(swept.protocol),
-        wanted.memory,
+        wanted.measures_memory,
     ]
     return key_of(json.dumps(parts).encode())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,13 +13,14 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from slimalign.benchmarks.json_lines import append_lines, is_json, read_whole
+from slimalign.benchmarks.json_lines import append_lines, check_last_line, is_json, read_whole
 from slimalign.benchmarks.layers import LayersRecord
+from slimalign.benchmarks.record_fields import check_fields
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import cannot_be_written, held, write_text
+from slimalign.runtimes.files import cannot_be_written, check_appendable, held, write_text
 from slimalign.runtimes.intervals import Interval, mean_interval
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
@@ -159,20 +161,14 @@ class CostRecord:
 AnyLatency = Record | ToldLatency
 AnyRecord = AnyLatency | AccuracyRecord | CostRecord | LayersRecord
 
-KINDS: Mapping[str, Callable[[Mapping[str, Any]], AnyRecord]] = {
-    "latency": Record.from_dict,
-    "told-latency": ToldLatency.from_dict,
-    "accuracy": AccuracyRecord.from_dict,
-    "cost": CostRecord.from_dict,
-    "layers": LayersRecord.from_dict,
+KINDS: Mapping[str, type[AnyRecord]] = {
+    "latency": Record,
+    "told-latency": ToldLatency,
+    "accuracy": AccuracyRecord,
+    "cost": CostRecord,
+    "layers": LayersRecord,
 }
-_KIND_OF = {
-    Record: "latency",
-    ToldLatency: "told-latency",
-    AccuracyRecord: "accuracy",
-    CostRecord: "cost",
-    LayersRecord: "layers",
-}
+_KIND_OF = {made: kind for kind, made in KINDS.items()}
 
 
 @dataclass(frozen=True)
@@ -209,6 +205,7 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
     path = Path(path)
     if not path.is_file():
         return
+    check_results(path)
     with held(path) as file:  # nobody appends between reading and replacing
         text = read_whole(file).decode(errors="replace")
         last = text.rfind("\n") + 1
@@ -217,11 +214,27 @@ def forget(path: str | Path, stale: Callable[[AnyRecord], bool]) -> None:
         write_text(path, "".join(line + "\n" for line in kept))
 
 
-def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
+def check_results(path: Path) -> None:
+    """Raise UserError where ``append`` could not add to the file ``path``, which may be missing, as its folder may."""
+    check_appendable(path)
+    if path.exists():
+        try:
+            check_last_line(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); mend its rights") from None
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+def _unsaid(text: str) -> None:
+    """For whoever need not know that a line was cut off."""
+
+
+def append(path: str | Path, records: Sequence[AnyRecord], note: Callable[[str], None] = _unsaid) -> None:
     """Add ``records`` to the results file, all or none; it and its folder are made where they are missing.
 
-    A last line that an earlier writer was killed within is cut off, so that nothing but it is lost.
-    Raises UserError where the file cannot be written; what it held before is kept.
+    A last line that an earlier writer was killed within is cut off, so that nothing but it is lost; ``note`` is told.
+    Raises UserError where the file cannot be written, or is of another kind; what it held before is kept.
     """
     lines = [
         json.dumps({"kind": _KIND_OF[type(record)], **record.to_dict()}, allow_nan=False)
@@ -231,9 +244,27 @@ def append(path: str | Path, records: Sequence[AnyRecord]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with held(path) as file:
-            append_lines(file, "".join(line + "\n" for line in lines).encode())
+            was_cut = append_lines(file, "".join(line + "\n" for line in lines).encode())
     except OSError as error:
         raise UserError(f"{path}: {cannot_be_written(error)}; nothing was added") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if was_cut:
+        note(f"{path}: its last line was cut short, as by a kill: it was taken off")
+
+
+def without_held(path: Path, records: Sequence[Record]) -> list[Record]:
+    """Those of ``records`` that are not in the results file, which may be missing: the same setting and start."""
+    if not path.is_file():
+        return list(records)
+    times = {record.started for record in records}
+    held = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if any(time in line for time in times):
+            with suppress(UserError):  # what else is in the file is not looked at here
+                found = _record(line, str(path))
+                held |= {(found.setting, found.started)} if isinstance(found, Record) else set()
+    return [record for record in records if (record.setting, record.started) not in held]
 
 
 def read(path: str | Path) -> Results:
@@ -277,7 +308,8 @@ def _record(line: str, place: str) -> AnyRecord:
         kind = str(data.get("kind")) if isinstance(data, dict) else "none"
         if kind not in KINDS:
             raise UserError(f"kind = '{kind}', must be one of {', '.join(KINDS)}; was it edited by hand?")
-        return KINDS[kind](data)
+        check_fields(KINDS[kind], data)
+        return KINDS[kind].from_dict(data)
     except ValueError:
         raise UserError(_cut(place)) from None
     except (KeyError, TypeError) as error:

@@ -29,7 +29,7 @@ from slimalign.runtimes.energy import find_rail
 from slimalign.runtimes.engine_builder import file_sha256
 from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.inputs import network_inputs
-from slimalign.runtimes.journal import END, Entry, Journal, ended
+from slimalign.runtimes.journal import END, KEPT, Entry, Journal, ended
 from slimalign.runtimes.memory import Weight, asked_of, weigh, weighed
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.session import Backend, Session
@@ -221,6 +221,7 @@ def work(folder: str, listener: Listener, stop: Stop) -> None:
         kept, told = journal.take_up()
         if told is not None:
             listener.tell(note(told))
+        listener.tell(json.dumps({"kind": KEPT, "number": len(kept)}))
         journal.follow()
         if ended(kept):
             return

@@ -23,6 +23,8 @@ LIBRARIES = (
 Entry = Dict[str, Any]
 """A result: what JSON can hold, with its ``kind``. The last one of all is of kind ``end``."""
 END: "Entry" = {"kind": "end"}
+KEPT = "kept"
+"""The kind of what an agent tells before it goes on: the ``number`` of entries that were there before."""
 
 
 class Journal:
@@ -54,27 +56,37 @@ class Journal:
                 self._tell(line[:-1].decode())
 
     def entries(self) -> List[Entry]:
-        """All that is kept; what a loss of power has left of a last line is cut off."""
+        """All that is kept; what a loss of power has left of a last line is cut off.
+
+        Raises ValueError where another line is damaged.
+        """
         self._file.seek(0)
         self._file.truncate(self._file.read().rfind(b"\n") + 1)
         self._file.seek(0)
-        return [json.loads(line.decode()) for line in self._file]
+        return [_entry(line) for line in self._file]
 
     def take_up(self) -> "Tuple[List[Entry], Optional[str]]":
         """The results to go on with, and what the user is to know of that; what may not be gone on with is forgotten.
 
         Results that have come to their end may always be taken; others were found under the conditions of now.
         """
-        kept = self.entries()
+        try:
+            kept = self.entries()
+        except ValueError:
+            self._forget()
+            return [], "what was kept of the last time is damaged: measuring anew"
         if ended(kept):
             return kept, "picking up what was found meanwhile"
         found = [entry["conditions"] for entry in kept if entry["kind"] == "before"]
         now = conditions(device_state()) if found else {}
         if any(one != now for one in found):
-            self._file.truncate(0)
-            self._told = 0
+            self._forget()
             return [], "the device is set another way since the last time: measuring anew"
         return kept, "going on with what was broken off" if kept else None
+
+    def _forget(self) -> None:
+        self._file.truncate(0)
+        self._told = 0
 
     def keep(self, entry: Entry) -> None:
         """Keep one result, and tell it."""
@@ -83,6 +95,15 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.follow()
+
+
+def _entry(line: bytes) -> Entry:
+    entry = json.loads(line.decode())
+    if not isinstance(entry, dict) or "kind" not in entry:
+        raise ValueError("not an entry")
+    if entry["kind"] == "before" and "conditions" not in entry:
+        raise ValueError("a beginning without its conditions")
+    return entry
 
 
 def ended(kept: Sequence[Entry]) -> bool:

@@ -169,9 +169,10 @@ class Record:
     slimalign.runtimes.device_state. ``started`` is the time the measurement began, ISO 8601 in UTC.
     ``visits`` are how many of the samples each round gave, empty where that was not kept, and ``visit_states`` the
     device's at the beginning of each, see brief_state, where it was measured in one go. ``inputs`` says what faces
-    were run. ``transfers`` says of a GPU whether a call takes data there and back, ``graph`` whether its work was
+    were run. ``openings`` are the times at which its session was opened, several where it was gone on with after a
+    break. ``transfers`` says of a GPU whether a call takes data there and back, ``graph`` whether its work was
     replayed as one. ``intervals`` are those of the percentiles by their names, as in ``p50_ms``. ``memory`` and
-    ``energy`` are None where they were not measured.
+    ``energy`` are None where they were not measured, and memory is where images and crops would be part of it.
     """
 
     bundle: str
@@ -198,6 +199,7 @@ class Record:
     memory: Memory | None = None
     energy: Energy | None = None
     visit_states: tuple[Mapping[str, Any], ...] = ()
+    openings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Timing((self.init_ms, self.first_ms))
@@ -265,7 +267,7 @@ class Record:
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
         values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        lists = ("samples_ms", "visits", "visit_states")
+        lists = ("samples_ms", "visits", "visit_states", "openings")
         values |= {name: tuple(values[name]) for name in lists if name in values}
         intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
         memory, energy = values.get("memory"), values.get("energy")

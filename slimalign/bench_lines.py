@@ -1,17 +1,34 @@
-"""What bench tells of its records: lines for people, documents for scripts."""
+"""What bench tells of its records: a table and lines for people, documents for scripts."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
+
+from slimalign.benchmarks.report import narrow_table
 from slimalign.benchmarks.sustained import Sustained, sustained_of
 from slimalign.benchmarks.throughput import by_batch, throughput_knee
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.timing import Record
+
+SETTINGS: Mapping[str, Callable[[Record | ToldLatency], str]] = MappingProxyType(
+    {
+        "runtime": lambda record: record.runtime,
+        "precision": lambda record: record.precision,
+        "batch": lambda record: str(record.batch),
+        "threads": lambda record: str(record.threads),
+        "target": lambda record: record.target,
+        "protocol": lambda record: record.protocol,
+    }
+)
+UNTOLD = "-"
 
 
 def documents(records: Sequence[Record | ToldLatency]) -> list[dict[str, Any]]:
@@ -23,13 +40,15 @@ def documents(records: Sequence[Record | ToldLatency]) -> list[dict[str, Any]]:
     return found
 
 
-def bench_lines(records: Sequence[Record | ToldLatency], bundles: Sequence[Bundle]) -> Iterator[str]:
-    """A line a setting; after them one for each whose batch sizes or minutes say more."""
+def bench_lines(
+    records: Sequence[Record | ToldLatency], bundles: Sequence[Bundle]
+) -> Iterator[RenderableType]:
+    """A table with a row a setting; after it a line for each whose batch sizes or minutes say more."""
     names = _names(bundles)
-    width = max((len(name) for name in names.values()), default=0)
-    several = len({record.target for record in records}) > 1
-    for record in records:
-        yield _latency_line(record, names[record.sha256], width, several)
+    shared = [name for name, text in SETTINGS.items() if len({text(record) for record in records}) == 1]
+    if shared:
+        yield ", ".join(_setting_text(name, SETTINGS[name](records[0])) for name in shared)
+    yield _table(records, names, [name for name in SETTINGS if name not in shared])
     measured = [record for record in records if isinstance(record, Record)]
     for (sha256, runtime, threads, target, _), found in by_batch(measured).items():
         what = f"{names[sha256]} in {runtime}, threads {threads}, {target}"
@@ -46,33 +65,56 @@ def bench_lines(records: Sequence[Record | ToldLatency], bundles: Sequence[Bundl
 
 def _names(bundles: Sequence[Bundle]) -> dict[str, str]:
     """What each bundle is called, by its sha256: its name, or its folder where another has that name too."""
-    named: dict[str, set[str]] = defaultdict(set)
-    for bundle in bundles:
-        named[bundle.manifest.name].add(bundle.sha256)
+    each = {bundle.sha256: bundle for bundle in bundles}
+    named = Counter(bundle.manifest.name for bundle in each.values())
+    folders = Counter(bundle.folder.name for bundle in each.values())
+
+    def called(bundle: Bundle) -> str:
+        name, folder = bundle.manifest.name, bundle.folder
+        if named[name] == 1:
+            return name
+        return folder.name if folders[folder.name] == 1 and folder.name not in named else str(folder)
+
+    return {sha256: called(bundle) for sha256, bundle in each.items()}
+
+
+def _setting_text(name: str, value: str) -> str:
+    return f"{name} {value}" if name in ("batch", "threads") else value
+
+
+def _table(
+    records: Sequence[Record | ToldLatency], names: Mapping[str, str], settings: Sequence[str]
+) -> Table:
+    """Of ``settings`` and of all figures that some record has."""
+    told = [_figures(record) for record in records]
+    shown = [name for name in told[0] if any(row[name] for row in told)]
+    is_text = {"bundle": True, **{name: name not in ("batch", "threads") for name in settings}}
+    made = narrow_table(None, {**is_text, **dict.fromkeys(shown, False)})
+    for record, row in zip(records, told, strict=True):
+        made.add_row(
+            names[record.sha256],
+            *(SETTINGS[name](record) for name in settings),
+            *(row[name] or UNTOLD for name in shown),
+        )
+    return made
+
+
+def _figures(record: Record | ToldLatency) -> dict[str, str]:
+    """What is told of one setting, empty where it is not known; its median with the 95 % interval."""
+    mean_ms = record.mean_ms if isinstance(record, ToldLatency) else None
+    typical = mean_ms if record.p50_ms is None else record.p50_ms
+    memory = record.memory if isinstance(record, Record) else None
+    interval = record.intervals.get("p50_ms") if isinstance(record, Record) else None
+    around = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
     return {
-        bundle.sha256: bundle.manifest.name if len(named[bundle.manifest.name]) == 1 else str(bundle.folder)
-        for bundle in bundles
+        "p50 ms": "" if record.p50_ms is None else f"{record.p50_ms:.2f}{around}",
+        "p90 ms": "" if record.p90_ms is None else f"{record.p90_ms:.2f}",
+        "mean ms": "" if mean_ms is None else f"{mean_ms:.2f}",
+        "images/s": f"{1000 * record.batch / typical:.1f}" if typical else "",
+        "memory MB": "" if memory is None else f"{memory.peak_mb:.1f}",
+        "init ms": f"{record.init_ms:.1f}",
+        "first ms": f"{record.first_ms:.2f}",
     }
-
-
-def _latency_line(record: Record | ToldLatency, name: str, width: int, with_target: bool) -> str:
-    """One setting's figures; of what a phone's program does not tell there is none."""
-    figures = record.summary()
-    where = f"{record.target}  " if with_target else ""
-    what = (
-        f"{where}{name:{max(width, 20)}} {record.runtime:12} {record.precision:13} batch {record.batch:2}  "
-        f"threads {record.threads}"
-    )
-    told = "  ".join(
-        f"{entry} {figures[f'{entry}_ms']:8.2f} ms"
-        for entry in ("p50", "p90", "mean")
-        if figures.get(f"{entry}_ms") is not None
-    )
-    typical = figures.get("p50_ms") or figures["mean_ms"]
-    each = f"{typical / record.batch:8.2f} ms an image  {1000 * record.batch / typical:7.1f} images/s"
-    memory = figures.get("memory")
-    held = "" if memory is None else f"  {memory['peak_mb']:6.1f} MB"
-    return f"{what}  {told}  {each}{held}  ({record.protocol})"
 
 
 def _told(kept: Sustained) -> str:

@@ -21,7 +21,15 @@ from slimalign.benchmarks.latency import Wanted, crops_of, faces_of
 from slimalign.benchmarks.opening import check_names
 from slimalign.benchmarks.phone import Phone
 from slimalign.benchmarks.points import Point, join
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, Results, append, read
+from slimalign.benchmarks.results import (
+    AccuracyRecord,
+    CostRecord,
+    Results,
+    append,
+    check_results,
+    read,
+    without_held,
+)
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.evaluation import Evaluation
@@ -30,7 +38,7 @@ from slimalign.faces import read_split
 from slimalign.places import THIS_MACHINE, Finding, Place
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import check_appendable, write_text
+from slimalign.runtimes.files import write_text
 from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.schemes import NORMALISERS, LandmarkScheme
 from slimalign.runtimes.sweep import FACES, KERNEL
@@ -66,7 +74,7 @@ def eval_bundle(
     if not (math.isfinite(threshold) and threshold > 0):
         raise UserError(f"threshold {threshold:g}; give an NME in percent above 0")
     if results is not None:
-        check_appendable(results)
+        check_results(results)
     scheme = bundle.manifest.landmark_scheme
     samples = read_split(format_name, scheme, data, split, skip_bad, progress, normaliser)
     task = progress.add_task(f"evaluating {bundle.manifest.name}", total=len(samples))
@@ -86,8 +94,12 @@ def eval_bundle(
             AccuracyRecord.of(bundle, finder.runtime, split, faces, found, target)
             for found in judged.values()
         ]
-        append(results, [*records, CostRecord.of(bundle)])
+        append(results, [*records, CostRecord.of(bundle)], _teller(progress))
     return judged
+
+
+def _teller(progress: Progress) -> Callable[[str], None]:
+    return lambda text: progress.console.print(text, markup=False, highlight=False)
 
 
 def _applicable(samples: Sequence[Sample], scheme: LandmarkScheme, first: str) -> list[str]:
@@ -132,11 +144,12 @@ def bench(
         raise UserError("no bundles to measure; give at least one folder made by 'slimalign export'")
     check_names(bundles)
     if results is not None:
-        check_appendable(results)
+        check_results(results)
 
     def keep(records: Sequence[Record]) -> None:
-        if results is not None:
-            append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)])
+        """Nothing is added where a sweep was killed between this and its clearing up: then all of it is there."""
+        if results is not None and without_held(results, records):
+            append(results, [*records, *(CostRecord.of(bundle) for bundle in bundles)], note)
 
     faces = samples or drawn_samples(FACES, bundles[0].manifest.landmark_scheme, seed=0)
     task = progress.add_task("measuring latency", total=None)
@@ -168,14 +181,14 @@ def bench_phone(
         )
     check_names(bundles)
     if results is not None:
-        check_appendable(results)
+        check_results(results)
     counts = list(dict.fromkeys(cores_of(phone.shell) if count is None else count for count in threads))
     records = []
     task = progress.add_task("measuring latency", total=len(bundles) * len(batches) * len(counts))
     for record in phone.latencies(bundles, batches, counts, protocol):
         records.append(record)
         if results is not None:
-            append(results, [record])
+            append(results, [record], _teller(progress))
         progress.advance(task)
     progress.remove_task(task)
     if results is not None:

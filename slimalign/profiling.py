@@ -10,14 +10,14 @@ from typing import Any
 
 from slimalign.benchmarks.layer_times import LayerTimes, layer_times
 from slimalign.benchmarks.layers import Layer, LayersRecord
-from slimalign.benchmarks.results import append
+from slimalign.benchmarks.results import append, check_results
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
 from slimalign.foreign import READERS, bundle_at
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, is_bundle
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.files import check_appendable
 from slimalign.runtimes.inputs import network_inputs
+from slimalign.showing import remark
 
 NO_READER = "the package that reads its file is not installed; run pip install 'slimalign[export]'"
 COUNTS = ("params", "macs", "params_without_head", "macs_without_head")
@@ -132,7 +132,7 @@ def _of_bundle(
             f" {manifest.input_size}; leave --landmarks and --input out, or profile the architecture's JSON"
         )
     if results is not None:
-        check_appendable(results)
+        check_results(results)
     layers, moved = _counted(bundle)
     totals = {name: manifest.cost.get(name) for name in COUNTS}
     if totals["params"] is None or totals["macs"] is None:
@@ -148,7 +148,7 @@ def _of_bundle(
     if timed:
         found = _timed(found, bundle, threads)
     if results is not None:
-        append(results, [_record(found, bundle)])
+        append(results, [_record(found, bundle)], remark)
     return found
 
 

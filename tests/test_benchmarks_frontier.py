@@ -19,7 +19,7 @@ from rich.table import Table
 from slimalign.benchmarks.frontier import frontier, pareto_mask
 from slimalign.benchmarks.points import join
 from slimalign.benchmarks.report import short_count, table
-from slimalign.benchmarks.results import AccuracyRecord, Results, append, forget, read
+from slimalign.benchmarks.results import AccuracyRecord, Results, append, check_results, forget, read
 from slimalign.runtimes.errors import UserError
 
 
@@ -40,9 +40,34 @@ def test_a_cut_last_line_is_named_and_the_next_append_mends_it(tmp_path: Path, k
         UserError, match=r"results.jsonl, line 2: not a whole record; if its writer was killed"
     ):
         read(path)
-    append(path, [cost("c")])
+    notes: list[str] = []
+    append(path, [cost("c")], notes.append)
     assert read(path).cost == (cost("a"), cost("c"))
     assert path.read_bytes().startswith(first)
+    assert notes == [f"{path}: its last line was cut short, as by a kill: it was taken off"]
+
+
+@pytest.mark.parametrize(
+    "held", ["the last line of a text", "a text\nthat ends well\n", '{"a": 1}', "5", '{"a": [1,\n2']
+)
+def test_a_file_of_another_kind_is_not_added_to(tmp_path: Path, held: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(held, encoding="utf-8")
+    said = r"notes\.txt: it ends with a line that is no record; give a results file, or the name of a new one"
+    for act in (check_results, lambda path: append(path, [cost("a")]), lambda path: forget(path, bool)):
+        with pytest.raises(UserError, match=said):
+            act(path)
+        assert path.read_text(encoding="utf-8") == held
+
+
+@pytest.mark.parametrize("written", ['{"kind":"cost"}', '{"bundle": "a", "kind": "cost"}\n', "", "\n"])
+def test_what_another_program_wrote_as_records_is_added_to(tmp_path: Path, written: str) -> None:
+    path, notes = tmp_path / "results.jsonl", list[str]()
+    path.write_text(written, encoding="utf-8")
+    check_results(path)
+    append(path, [cost("a")], notes.append)
+    assert path.read_text(encoding="utf-8").startswith(written)
+    assert notes == []
 
 
 def test_a_whole_last_line_is_kept_where_only_its_end_is_missing(tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ def test_after_a_loss_of_power_the_same_command_goes_on(device: Device, sshd: Ss
         samples = [sample for one in visits if one["place"] == place for sample in one["samples_ms"]]
         assert list(record.samples_ms)[: len(samples)] == samples
         assert len(record.samples_ms) > len(samples)
+        assert len(record.openings) == 2
 
 
 def test_under_other_conditions_it_is_measured_anew(device: Device, sshd: Sshd, cells: Bundle) -> None:

@@ -12,8 +12,9 @@ from cells import onnx_bundle
 
 from slimalign.benchmarks.gathering import Aside, Gathering, Swept, takes_data_there
 from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.journal import KEPT
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
-from slimalign.runtimes.sweep import Setting
+from slimalign.runtimes.sweep import END_TO_END, Setting
 from slimalign.runtimes.timing import DRAFT, Energy, Memory, Record, sustained
 
 STATE = {"cpu": "a board", "time": "2026-01-01T00:00:00Z"}
@@ -86,10 +87,65 @@ def test_a_machine_without_cores_to_spare_is_told(
     notes: list[str] = []
     found = Gathering(swept, Aside(note=notes.append))
     found.add(before(load, cores))
-    found.add(before(9.0, 2))  # of a second beginning, after a break
     assert [f"ssh://pi: it was busy before the start: a load of {load} on" in note for note in notes] == (
         [True] * warned
     )
+
+
+@pytest.mark.parametrize("on_a_device", [False, True])
+def test_after_a_break_the_load_of_now_is_told(swept: Swept, on_a_device: bool) -> None:
+    notes: list[str] = []
+    found, kept = Gathering(swept, Aside(note=notes.append)), [before(9.0, 2), opened(0)]
+    if on_a_device:
+        found.add({"kind": KEPT, "number": len(kept)})
+        for entry in kept:
+            found.add(entry)
+    else:
+        found.take_up(kept)
+    assert notes == []
+    found.add(before(7.0, 2))
+    assert ["a load of 7.0 on" in note for note in notes] == [True]
+
+
+def test_every_opening_is_kept(swept: Swept) -> None:
+    first, second = gathered(swept, *whole(), opened(0, "again"), AFTER)
+    assert (first.openings, second.openings) == (("first", "again"), ("first",))
+    assert Record.from_dict(first.to_dict()) == first
+
+
+def test_end_to_end_has_no_memory(swept: Swept) -> None:
+    """What was measured is the network's alone."""
+    kernel, faces = swept.settings[0], swept.settings[1]._replace(timed=END_TO_END)
+    memory = {**MEMORY, "peak_mb": 90.0, "libraries_mb": 60.0, "why": ""}
+    first, second = gathered(replace(swept, settings=[kernel, faces]), *whole(), memory, AFTER)
+    assert (first.memory, second.memory) == (Memory(90.0, 60.0), None)
+
+
+@pytest.mark.parametrize(("available", "warned"), [(59.0, True), (60.0, False)])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_too_little_memory_for_all_settings_is_told(
+    swept: Swept, available: float, warned: bool, goes_on: bool
+) -> None:
+    """Both settings take 30 MB beside the libraries, which are there once."""
+    notes: list[str] = []
+    found = Gathering(swept, Aside(note=notes.append))
+    memory = {**MEMORY, "peak_mb": 90.0, "libraries_mb": 60.0, "why": ""}
+    begin = {**before(), "state": {**STATE, "memory_mb": {"total": 100.0, "available": available}}}
+    if goes_on:
+        found.take_up([before(), memory])
+    found.add(begin)
+    if not goes_on:
+        found.add(memory)
+    said = "ssh://pi: its 2 settings take about 60 MB at once, of which 59 are free; measure fewer bundles or"
+    assert [note.startswith(said) for note in notes] == [True] * warned
+
+
+def test_settings_that_are_measured_one_after_another_share_the_memory(swept: Swept) -> None:
+    notes: list[str] = []
+    found = Gathering(replace(swept, protocol=sustained(1.0)), Aside(note=notes.append))
+    found.add({**before(), "state": {**STATE, "memory_mb": {"total": 9.0, "available": 1.0}}})
+    found.add({**MEMORY, "peak_mb": 90.0, "libraries_mb": 60.0, "why": ""})
+    assert notes == []
 
 
 def test_what_was_broken_off_keeps_its_first_opening(swept: Swept) -> None:
@@ -107,7 +163,7 @@ def test_what_begins_anew_leaves_its_old_visits(swept: Swept) -> None:
     for entry in (before(), opened(0), visit(0, 0, 9.0), opened(0, "again"), *again, AFTER):
         found.add(entry)
     (record,) = found.records()
-    assert (record.samples_ms, record.started) == ((1.0, 2.0), "again")
+    assert (record.samples_ms, record.started, record.openings) == ((1.0, 2.0), "again", ("again",))
     assert record.visit_states == (state, state)
     assert steps == [(1, 9), (2, 9), (1, 9), (2, 9), (3, 9)]
 

@@ -28,7 +28,8 @@ from slimalign.benchmarks.report_page.latency_figures import time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
 from slimalign.benchmarks.report_page.run_figures import MOST_LAYERS, layer_rows
-from slimalign.benchmarks.results import append
+from slimalign.benchmarks.report_page.summary import summary_of
+from slimalign.benchmarks.results import Results, append
 from slimalign.cli import main
 from slimalign.runtimes.errors import UserError
 
@@ -176,6 +177,15 @@ def test_visits_are_told_beside_the_whole_record() -> None:
     # Older records do not know their visits: ten equal parts.
     old = replace(record, samples_ms=tuple(range(1, 21)), visits=())
     assert [row["p50_ms"] for row in time_rows(old, "net")] == [1.5 + 2 * part for part in range(10)]
+
+
+def test_latencies_that_were_gone_on_with_are_told() -> None:
+    whole = latency_of("a" * 64, "a", "litert", 1, 2.0)
+    broken = replace(whole, openings=("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"))
+    said = "1 of 2 latencies are of several times: they were gone on with after a break."
+    assert said in summary_of(Results(latency=(whole, broken)), "val", "inter-ocular").warnings
+    unbroken = summary_of(Results(latency=(whole,)), "val", "inter-ocular").warnings
+    assert not any("several times" in one for one in unbroken)
 
 
 def test_slow_layers_stand_first_and_shares_add_up() -> None:

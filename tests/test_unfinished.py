@@ -87,7 +87,28 @@ def test_a_killed_sweep_goes_on_after_its_last_whole_visit(tmp_path: Path) -> No
         assert len(record.visits) == DRAFT.rounds
         assert record.memory is not None
         assert record.inputs == "drawn"
+        assert len(record.openings) == 2
+        assert record.openings[0] == record.started
     assert list(tmp_path.glob("*.unfinished")) == [], "what is in the results file is kept twice"
+
+
+def test_what_was_added_before_a_kill_is_not_added_again(tmp_path: Path) -> None:
+    """Killed between the results file and the clearing up: what was kept is still there."""
+    onnx_bundle(tmp_path)
+    killed(tmp_path, after=2)
+    path = journal(tmp_path)
+    lines: list[str] = []
+    process = subprocess.Popen(command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    with path.open() as file:  # still read when its name is taken away
+        process.wait()
+        lines = file.readlines()
+    assert json.loads(lines[-1]) == END
+    before = (tmp_path / "results.jsonl").read_bytes()
+    path.write_text("".join(lines))
+    assert "picking up what was found meanwhile" in again(tmp_path)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    again(tmp_path)
+    assert len(read(tmp_path / "results.jsonl").latency) == 4, "another measurement is another record"
 
 
 def test_under_other_conditions_a_killed_sweep_is_measured_anew(tmp_path: Path) -> None:
@@ -136,6 +157,18 @@ def test_what_has_come_to_its_end_is_taken_whatever_has_changed(tmp_path: Path) 
     path.write_text("".join(json.dumps(entry) + "\n" for entry in whole))
     assert numbers(path, notes) == [7]
     assert notes == ["picking up what was found meanwhile"]
+    assert not path.exists()
+
+
+SPOILT = [b"\x00\xff\x7f", b'{"kind": "one", "num', b"[]", b'{"number": 7}', b'{"kind": "before"}']
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_what_is_damaged_is_measured_anew(tmp_path: Path, spoilt: bytes) -> None:
+    path, notes = tmp_path / "kept", list[str]()
+    path.write_bytes(b'{"kind": "one", "number": 7}\n' + spoilt + b"\n" + json.dumps(END).encode() + b"\n")
+    assert numbers(path, notes) == [0, 1, 2]
+    assert notes == ["what was kept of the last time is damaged: measuring anew"]
     assert not path.exists()
 
 

@@ -112,6 +112,9 @@ def _warnings(results: Results) -> Iterable[str]:
             f"Before {len(busy)} of {len(latencies)} latencies the machine was not at rest: a load of up to "
             f"{max(busy):.1f} processes."
         )
+    broken = sum(isinstance(record, Record) and len(record.openings) > 1 for record in latencies)
+    if broken:
+        yield f"{broken} of {len(latencies)} latencies are of several times: they were gone on with after a break."
     told = len(results.told)
     if told:
         yield f"{told} latencies were told by another program without single samples: they have no interval."

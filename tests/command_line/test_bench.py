@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,14 @@ def litert(tmp_path: Path) -> Path:
     return write_manifest(folder, "model.tflite", format="litert", layout="NHWC").folder
 
 
-def latencies() -> list[dict[str, object]]:
+def rows(out: str) -> list[str]:
+    """Those of the table: between the rule below its head and an empty line."""
+    lines = [line.strip() for line in out.splitlines()]
+    (rule,) = [place for place, line in enumerate(lines) if line and not line.strip("─")]
+    return lines[rule + 1 : lines.index("", rule)]
+
+
+def latencies() -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in Path("results.jsonl").read_text().splitlines()]
     return [line for line in lines if line["kind"] == "latency"]
 
@@ -47,21 +55,28 @@ def test_a_line_a_setting_and_where_throughput_ends(slimalign: Command, place: P
     done = slimalign("bench", place.onnx, place.torch, "--batch", "1,2", "--threads", "1")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
-    settings = [line for line in lines if "images/s" in line]
+    assert lines[0].endswith("threads 1, local, kernel-1-draft")
+    assert all(len(line) <= 130 for line in lines)
+    settings = rows(done.out)
     # Both bundles are called "small [b]": their folders tell them apart.
-    assert [line.split()[0] for line in settings] == [str(place.onnx)] * 2 + [str(place.torch)] * 2
-    for line in settings:
+    assert [line.split()[0] for line in settings] == [place.onnx.name] * 2 + [place.torch.name] * 2
+    for line, record in zip(settings, latencies(), strict=True):
         found = re.search(
-            r"batch +(\d+) .* p50 +([\d.]+) ms .* ([\d.]+) ms an image +([\d.]+) images/s", line
+            r" (\d) +([\d.]+) \(([\d.]+) to ([\d.]+)\) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) *$",
+            line,
         )
         assert found is not None, line
-        batch, p50_ms, image_ms, speed = map(float, found.groups())
-        assert image_ms == pytest.approx(p50_ms / batch, abs=0.011)
-        assert speed == pytest.approx(1000 / image_ms, rel=0.1)
+        batch, p50_ms, low, high, p90_ms, speed, memory_mb, init_ms, first_ms = map(float, found.groups())
+        assert low <= p50_ms <= high
+        assert p50_ms <= p90_ms
+        assert p50_ms == pytest.approx(record["p50_ms"], abs=0.0051)
+        assert speed == pytest.approx(1000 * batch / record["p50_ms"], abs=0.051)
+        assert (init_ms, first_ms) == pytest.approx((record["init_ms"], record["first_ms"]), abs=0.051)
+        assert memory_mb > 10
     knees = [line for line in lines if "throughput grows up to batch " in line]
     assert [line.split(":")[0] for line in knees] == [
-        f"{place.onnx} in onnxruntime, threads 1, local",
-        f"{place.torch} in pytorch, threads 1, local",
+        f"{place.onnx.name} in onnxruntime, threads 1, local",
+        f"{place.torch.name} in pytorch, threads 1, local",
     ]
 
 
@@ -90,6 +105,25 @@ def test_delegates_are_measured_in_turns_and_other_runtimes_once(
     assert "--delegate is for bundles of format litert, these are onnx" in refused.err
 
 
+def test_nothing_is_measured_for_a_file_of_another_kind(slimalign: Command, place: Place) -> None:
+    Path("notes.txt").write_text("line one\nlast line")
+    data = ("--data", place.data, "--split", "val", "--data-format", "folder")
+    for words in (("bench", place.onnx, *ONE), ("eval", place.onnx, *data), ("profile", place.onnx)):
+        done = slimalign(*words, "--results", "notes.txt")
+        assert (done.status, done.out) == (2, "")
+        assert done.err.startswith("slimalign: notes.txt: it ends with a line that is no record; give a")
+    assert Path("notes.txt").read_text() == "line one\nlast line"
+
+
+def test_a_line_that_was_cut_is_told(slimalign: Command, place: Place) -> None:
+    Path("results.jsonl").write_text('{"kind": "co')
+    data = ("--data", place.data, "--split", "val", "--data-format", "folder")
+    assert "its last line was cut short" in slimalign("eval", place.onnx, *data).err
+    Path("results.jsonl").write_text('{"kind": "co')
+    assert "its last line was cut short" in slimalign("profile", place.onnx, "--results", "results.jsonl").err
+    assert len(Path("results.jsonl").read_text().splitlines()) == 1
+
+
 def test_options_of_a_delegate_stay_with_it() -> None:
     found = _backends("cpu, cuda", "xnnpack,lib.so,backend=htp,mode=fast,none", cuda_graph=True)
     delegates = ("xnnpack", "lib.so,backend=htp,mode=fast", "none")
@@ -106,8 +140,7 @@ def test_a_target_that_is_not_reached_loses_nothing_of_the_others(
     assert "127.0.0.1:1: no ssh server listens there" in said
     assert done.err.splitlines()[-1] == said
     assert [record["target"] for record in latencies()] == ["local", sshd.address]
-    settings = [line for line in done.out.splitlines() if "images/s" in line]
-    assert [line.split()[0] for line in settings] == ["local", sshd.address]
+    assert [line.split()[2] for line in rows(done.out)] == ["local", sshd.address]
 
 
 def test_a_target_that_is_none_is_told_before_anything_is_measured(slimalign: Command, place: Place) -> None:
@@ -133,7 +166,7 @@ def test_two_bundles_that_records_could_not_tell_apart_are_refused(
     (other / MANIFEST_NAME).write_text(json.dumps({**manifest, "decoder": "local-mean", "name": "another"}))
     done = slimalign("bench", place.onnx, other, *ONE)
     assert done.status == 0, done.err
-    settings = [line for line in done.out.splitlines() if "images/s" in line]
+    settings = rows(done.out)
     assert [line.startswith(name) for line, name in zip(settings, ("small [b] ", "another "), strict=True)]
 
 
