@@ -51,7 +51,7 @@ from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.schemes import SCHEMES
 from slimalign.targets.toml_files import read_toml
 
-MAKER = 1
+MAKER = 2
 """Changes with how bundles are made of TOMLs, so that those which are kept are made anew."""
 
 
