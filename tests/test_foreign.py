@@ -333,6 +333,25 @@ def test_a_file_that_is_no_model_is_told_in_one_line(tmp_path: Path) -> None:
         bundle_at(tmp_path / "nowhere.toml")
 
 
+def test_a_file_whose_weights_lie_in_another_is_to_be_saved_as_one(tmp_path: Path) -> None:
+    path = elsewhere(tmp_path)
+    onnx.save(
+        onnx.load(tmp_path / "model.onnx"),
+        tmp_path / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    said = r'mine.toml: model = "model.onnx" keeps weights in other files \(external data\); save it as one file'
+    with pytest.raises(UserError, match=said) as caught:
+        bundle_at(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    # As the line says.
+    onnx.save(onnx.load(tmp_path / "model.onnx"), tmp_path / "one.onnx")
+    found = found_with(bundle_at(write_toml(path, model="one.onnx")))
+    np.testing.assert_allclose(found.points.reshape(3, -1), values_of(FACES, 2 * LANDMARKS), atol=1e-5)
+
+
 PEERS = {
     "pfld": (136, 112),
     "pfld_ghostone": (196, 112),
