@@ -102,6 +102,21 @@ def test_a_table_is_measured_on_a_device(
 
 
 @pytest.mark.parametrize(
+    ("python", "said"),
+    [(sys.executable, "no ssh server listens there"), ("python-of-nobody", "python-of-nobody is not there")],
+)
+def test_a_device_is_reached_before_networks_are_written(
+    slimalign: Command, sshd: Sshd, python: str, said: str
+) -> None:
+    address = sshd.address if "nobody" in python else "ssh://nobody@127.0.0.1:1"
+    options = ("--format", "onnx", "--target", address, "--python", python)
+    done = slimalign("latency-table", "--recipe", DEMO, *options)
+    assert done.status == 2
+    assert said in done.err
+    assert list(Path().glob("latency-table*")) == []
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ((), "give either a run, --run, or a recipe, --recipe"),
