@@ -281,7 +281,9 @@ def test_files_of_one_batch_size_are_told_before_anything_is_run_or_a_device_is_
     check([free, one], (1, 4), "--batch 1,4: 'one' runs batch 1 only; measure .* with --batch 1$")
     both = "--batch 1,2: 'four' runs batch 4 only, 'one' runs batch 1 only; .* with --batch 1 or 4$"
     check([four, free, one], (1, 2), both)
-    check([one, four], (1,), "--batch 1: 'four' runs batch 4 only; measure such bundles by a call of their own")
+    check(
+        [one, four], (1,), "--batch 1: 'four' runs batch 4 only; measure such bundles by a call of their own"
+    )
 
 
 def test_a_sweep_needs_faces_and_batches() -> None:

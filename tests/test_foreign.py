@@ -342,7 +342,9 @@ def test_a_file_whose_weights_lie_in_another_is_to_be_saved_as_one(tmp_path: Pat
         location="model.onnx.data",
         size_threshold=0,
     )
-    said = r'mine.toml: model = "model.onnx" keeps weights in other files \(external data\); save it as one file'
+    said = (
+        r'mine.toml: model = "model.onnx" keeps weights in other files \(external data\); save it as one file'
+    )
     with pytest.raises(UserError, match=said) as caught:
         bundle_at(path)
     assert str(caught.value).startswith(f"{path}: ")
