@@ -188,6 +188,7 @@ def settings_of(wanted: Wanted, threads: Sequence[int], backends: Sequence[Backe
     Of the backends that a bundle's runtime cannot tell from one another the first stands for all.
     """
     check_timed(wanted.timed)
+    check_batches(wanted.bundles, wanted.batches)
     settings = [
         Setting(place, count, batch, backend, kind)
         for place, bundle in enumerate(wanted.bundles)
@@ -216,6 +217,22 @@ def check_timed(timed: Sequence[str]) -> None:
     if unknown or not timed:
         raise UserError(
             f"--timed {','.join(timed)}: choose among {', '.join(TIMED)}, with a comma between them"
+        )
+
+
+def check_batches(bundles: Sequence[Bundle], batches: Sequence[int]) -> None:
+    """Raise UserError that names all of ``bundles`` whose files run one batch size alone, where ``batches`` has others.
+
+    Before the sweep, which comes to them after others.
+    """
+    fixed = {bundle.manifest.name: bundle.manifest.batch for bundle in bundles if bundle.manifest.batch}
+    refused = {name: size for name, size in fixed.items() if set(batches) != {size}}
+    if refused:
+        told = ", ".join(f"'{name}' runs batch {size} only" for name, size in refused.items())
+        sizes = " or ".join(str(size) for size in sorted(set(refused.values())))
+        raise UserError(
+            f"--batch {','.join(map(str, batches))}: {told}; measure such bundles by a call of their own, with --batch"
+            f" {sizes}"
         )
 
 

@@ -67,7 +67,8 @@ class PartTime(_Data):
 class Tried(_Data):
     """A network that the table was not made of: its time as predicted and as measured, alike to the parts'.
 
-    ``p50_ms`` is the median of the same calls, whatever else the machine did meanwhile.
+    ``p50_ms`` is the median of the same calls, whatever else the machine did meanwhile; it is what results are chosen
+    by. Whether a prediction holds is not asked of it, because no sum over parts can tell what else a machine will do.
     """
 
     name: str
@@ -81,6 +82,11 @@ class Tried(_Data):
     def error(self) -> float:
         """How far the prediction is off, in percent of what was measured."""
         return 100 * (self.predicted_ms / self.measured_ms - 1)
+
+    @property
+    def p50_error(self) -> float:
+        """How far the prediction is off the median, in percent of it."""
+        return 100 * (self.predicted_ms / self.p50_ms - 1)
 
     @property
     def holds(self) -> bool:
@@ -112,6 +118,11 @@ class LatencyTable(_Data):
     shape: Shape
     parts: dict[str, PartTime]
     tried: tuple[Tried, ...] = ()
+
+    @property
+    def told_percentile(self) -> str:
+        """What a time of it is, as people read it."""
+        return f"{self.percentile:g}th percentile"
 
     def predicted_ms(self, counts: Mapping[str, int]) -> float:
         """The time of so many of each part."""

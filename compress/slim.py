@@ -180,8 +180,12 @@ def costs_by(recipe: SlimRecipe, full: Architecture) -> CutCosts:
 
     Raises UserError for a table that cannot be read, or is not one for ``full``.
     """
-    table = None if recipe.latency_table is None else read_latency_table(recipe.latency_table, full)
-    return CutCosts(full, table)
+    return CutCosts(full, table_of(recipe, full))
+
+
+def table_of(recipe: SlimRecipe, full: Architecture) -> LatencyTable | None:
+    """The latency table that the recipe names, which has to be one for ``full``; None where it names none."""
+    return None if recipe.latency_table is None else read_latency_table(recipe.latency_table, full)
 
 
 def _told_ms(recipe: SlimRecipe, how: str, ms: float) -> str:

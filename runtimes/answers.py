@@ -55,11 +55,20 @@ def _decoded(found: Float32, manifest: "Manifest", landmarks: int) -> "Tuple[Flo
 
 
 def _placed(raw: Float32, manifest: "Manifest", landmarks: int) -> "Tuple[Floats, Floats]":
-    """What a file that gives coordinates has found: (N, V), of which the first values are those of the points."""
+    """What a file that gives coordinates has found: (N, V), the values of each point after those of the one before.
+
+    Where ``landmarks`` chooses, others may follow; without it they could be those of another scheme.
+    """
     chosen = range(landmarks) if manifest.landmarks is None else manifest.landmarks
     each = manifest.values_per_point
     count = max(chosen) + 1
     _check_number(raw.shape[1], each * count, "values", manifest)
+    if manifest.landmarks is None and raw.shape[1] > each * count:
+        raise UserError(
+            f"bundle '{manifest.name}': the file gives {raw.shape[1]} values, the {landmarks} points of"
+            f" '{manifest.scheme}' are {each * count}; list in landmarks the file's number of each, from 0, or mend"
+            " values_per_point"
+        )
     values = raw[:, : each * count].reshape(len(raw), count, each)[:, list(chosen), :2]
     if not np.isfinite(values).all():
         raise NonFiniteError(f"bundle '{manifest.name}': the file's points are NaN or infinite")

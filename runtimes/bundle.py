@@ -148,7 +148,8 @@ def read_bundle(place: str | Path) -> Bundle:
 
 def is_bundle(place: Path) -> bool:
     """Whether a bundle seems to be at ``place``: a folder with a manifest, or a zip."""
-    return (place / MANIFEST_NAME).is_file() or is_zipfile(place)
+    # A .tflite file's metadata is a zip that is appended to it.
+    return (place / MANIFEST_NAME).is_file() or (place.suffix != ".tflite" and is_zipfile(place))
 
 
 def _read_folder(folder: Path) -> Bundle:

@@ -343,7 +343,7 @@ def bench(
     says what of a runtime computes.
     """
     from slimalign.benching import DRAWN, inputs_told, protocol_of
-    from slimalign.benchmarks.latency import check_timed
+    from slimalign.benchmarks.latency import check_batches, check_timed
     from slimalign.benchmarks.phone import Phone
     from slimalign.faces import read_split
     from slimalign.measuring import bench as measure
@@ -352,6 +352,7 @@ def bench(
 
     check_timed(timed)
     opened, bar = [_bundle(bundle) for bundle in bundles], progress or _silent()
+    check_batches(opened, batches)
     protocol = protocol_of(reference, sustained)
     where = _where(target, python, benchmark_model, backends, opened, bar, results)
     place = place_at(where)

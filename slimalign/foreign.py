@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from slimalign.foreign_file import Ends, ends_of
+from slimalign.foreign_file import MEND, Ends, ends_of
 from slimalign.runtimes.answers import points_and_scores
 from slimalign.runtimes.bundle import (
     COLOURS,
@@ -47,11 +47,12 @@ from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
+from slimalign.runtimes.onnxruntime_session import open_onnx
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.schemes import SCHEMES
 from slimalign.targets.toml_files import read_toml
 
-MAKER = 1
+MAKER = 2
 """Changes with how bundles are made of TOMLs, so that those which are kept are made anew."""
 
 
@@ -190,9 +191,25 @@ def _fill(entries: Mapping[str, Any], model: Path, counted: bool, path: Path, fo
     """Write the bundle of ``model`` into ``folder``, and try it."""
     ends = ends_of(model, path, entries)
     shutil.copyfile(model, folder / model.name)
+    if model.suffix == ".onnx":
+        _check_alone(folder / model.name, path)
     manifest = _manifest(entries, model, path, ends, _cost(model) if counted else {})
     write_text(folder / MANIFEST_NAME, manifest.to_json())
     _try(read_bundle(folder), path)
+
+
+def _check_alone(copy: Path, path: Path) -> None:
+    """Raise UserError where the ``copy`` of a file that could be opened cannot be: what it lacks lies beside the first.
+
+    One file is needed, because by its hash results are known.
+    """
+    try:
+        open_onnx(copy, 1, MEND)
+    except UserError:
+        raise UserError(
+            f"{path}: model = {json.dumps(copy.name)} keeps weights in other files (external data); save it as one"
+            " file, as Python's onnx.save(onnx.load(FILE), NEW_FILE) does"
+        ) from None
 
 
 def _try(bundle: Bundle, path: Path) -> None:

@@ -74,9 +74,11 @@ def measured_table(request: TableRequest, place: Place, out: Path, progress: Pro
     """Measure the table at ``place`` and write it to ``out``.
 
     All networks, those of the proof too, are measured in one interleaved sweep. Their files are kept beside ``out``,
-    in ``<its name>-files``, and not made anew by a next time. Raises UserError for a format that cannot be measured.
+    in ``<its name>-files``, and not made anew by a next time. Raises UserError for a format that cannot be measured,
+    and where the place cannot be reached.
     """
     _check(request, out)
+    place.check()  # writing the networks takes minutes
     full, recipe = request.full, request.recipe
     made_of, proof = _made_of(full), _proof(request)
     networks = {**made_of, **{f"tried {name}": network for name, network in proof.items()}}

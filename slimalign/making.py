@@ -14,10 +14,11 @@ from torch import nn
 
 from slimalign.chain import Chain, searched
 from slimalign.compress.distil import ABLATION
+from slimalign.compress.latency_table import LatencyTable, parts_of
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
 from slimalign.compress.recipe import Recipe, SlimRecipe
-from slimalign.compress.slim import check_budget, costs_by, slimmed_architecture, student_from
+from slimalign.compress.slim import check_budget, slimmed_architecture, student_from, table_of
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import check_imports, format_named
@@ -166,12 +167,13 @@ def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> F
 class SlimResult:
     """A new cut of a run's supernet: its architecture, and the bundle of the student before fine-tuning.
 
-    ``predicted_ms`` is its time by the latency table, None without one.
+    ``predicted_ms`` is its time by the latency ``table``, None without one.
     """
 
     architecture: Architecture
     bundle: Bundle
     predicted_ms: float | None = None
+    table: LatencyTable | None = None
 
 
 def slim(folder: Path, cut: SlimRecipe, name: str, progress: Progress) -> SlimResult:
@@ -185,8 +187,9 @@ def slim(folder: Path, cut: SlimRecipe, name: str, progress: Progress) -> SlimRe
     subject = subject_of(found.recipe, name, student_from(found.supernet, architecture))
     bench = Workbench(subject, parity_crops(folder, subject))
     bundle = write_bundle(place, bench, "torch", partial(tell, progress, name, "torch"))
-    ms = costs_by(cut, found.supernet.architecture).of(architecture).ms
-    return SlimResult(architecture, bundle, ms if cut.latency_table is not None else None)
+    table = table_of(cut, found.supernet.architecture)
+    ms = None if table is None else table.predicted_ms(parts_of(architecture))
+    return SlimResult(architecture, bundle, ms, table)
 
 
 def _slim_place(run_folder: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.timing import Record
 from slimalign.targets.address import ADB, LOCAL, is_address, shell_of
 from slimalign.targets.device_aligner import DeviceAligner
-from slimalign.targets.device_job import Device
+from slimalign.targets.device_job import Device, check_python
 from slimalign.targets.profile import target_named
 from slimalign.targets.shell import Shell
 from slimalign.targets.target import PYTHON, at_home
@@ -54,6 +54,10 @@ class Where:
 class Place(Protocol):
     """A machine on which slimalign itself measures, and finds landmarks."""
 
+    def check(self) -> None:
+        """Raise UserError, or LineDroppedError, where it cannot be reached."""
+        ...
+
     def sweep(self, wanted: Wanted, progress: Progress, aside: Aside) -> list[Record]:
         """Latency of what is wanted, see slimalign.benchmarks.latency."""
         ...
@@ -69,6 +73,9 @@ class ThisMachine:
 
     backends: Sequence[Backend] = (DEFAULT_BACKEND,)
     results: Path | None = None
+
+    def check(self) -> None:
+        """It is always there."""
 
     def sweep(self, wanted: Wanted, progress: Progress, aside: Aside) -> list[Record]:
         """Latency of what is wanted, see slimalign.benchmarks.latency."""
@@ -90,6 +97,10 @@ class ReachedDevice:
 
     device: Device
     backends: Sequence[Backend] = (DEFAULT_BACKEND,)
+
+    def check(self) -> None:
+        """Raise UserError, or LineDroppedError, where it cannot be reached or its Python is not there."""
+        check_python(self.device)
 
     def sweep(self, wanted: Wanted, progress: Progress, aside: Aside) -> list[Record]:
         """Latency of what is wanted, see slimalign.benchmarks.device_latency."""

@@ -82,7 +82,7 @@ def device_results(device: Device, job: Job) -> Generator[dict[str, Any], None, 
     is there until ``clear``. Raises LineDroppedError and UserError.
     """
     shell, packed = device.shell, _packed(job, device.python)
-    _check_python(device)
+    check_python(device)
     _push_missing(shell, packed.files)
     command = " ".join(shlex.quote(part) for part in (device.python, packed.agent, packed.folder))
     with shell.lines(command) as lines, _stopping(lines):
@@ -103,7 +103,8 @@ def clear(device: Device, job: Job) -> None:
     device.shell.run(f"rm -rf {shlex.quote(_packed(job, device.python).folder)}")
 
 
-def _check_python(device: Device) -> None:
+def check_python(device: Device) -> None:
+    """Raise UserError, or LineDroppedError, where ``device`` cannot be reached or its Python is not there."""
     there = device.shell.run(f"if command -v {shlex.quote(device.python)} >/dev/null; then echo {FOUND}; fi")
     if FOUND not in there:
         raise UserError(

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.progress import Progress
 
 from slimalign.benchmarks.accuracy import evaluate, evaluate_normalisers, predict
+from slimalign.benchmarks.device_latency import sweep_on
 from slimalign.benchmarks.latency import Wanted, crops_of, sweep
 from slimalign.benchmarks.results import AccuracyRecord
 from slimalign.compress.data.evaluation import summarise
@@ -25,6 +26,8 @@ from slimalign.runtimes.schemes import AFLW, NORMALISERS, W300
 from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32
 from slimalign.runtimes.timing import Protocol
 from slimalign.runtimes.timing_loop import Span
+from slimalign.targets.address import shell_of
+from slimalign.targets.device_job import Device
 
 SIZE = 16
 QUICK = Protocol("kernel", 1, "draft", Span(2, 0.0), Span(1, 0.0), Span(7, 0.0), rounds=3)
@@ -253,6 +256,34 @@ def test_a_file_that_gives_nan_has_no_latency(tmp_path: Path) -> None:
     made = cells_bundle(tmp_path, weight=float("nan"))
     with pytest.raises(UserError, match="'cells' in onnxruntime: its heatmaps hold NaN"):
         sweep(Wanted([made], (1,), (1,), crops_of(SAMPLES), QUICK))
+
+
+def test_files_of_one_batch_size_are_told_before_anything_is_run_or_a_device_is_reached(
+    tmp_path: Path,
+) -> None:
+    free = cells_bundle(tmp_path)
+    one, four = (
+        replace(free, manifest=replace(free.manifest, name=name, batch=size))
+        for name, size in (("one", 1), ("four", 4))
+    )
+    shell = shell_of("ssh://nobody@192.0.2.1")
+    assert shell is not None
+
+    def check(bundles: list[Bundle], batches: tuple[int, ...], said: str) -> None:
+        wanted = Wanted(bundles, batches, (1,), crops_of(SAMPLES), QUICK)
+        log: list[tuple[int, int]] = []
+        with pytest.raises(UserError, match=said):
+            sweep(wanted, progress=lambda done, total: log.append((done, total)))
+        assert log == []
+        with pytest.raises(UserError, match=said):
+            sweep_on(Device(shell), wanted)
+
+    check([free, one], (1, 4), "--batch 1,4: 'one' runs batch 1 only; measure .* with --batch 1$")
+    both = "--batch 1,2: 'four' runs batch 4 only, 'one' runs batch 1 only; .* with --batch 1 or 4$"
+    check([four, free, one], (1, 2), both)
+    check(
+        [one, four], (1,), "--batch 1: 'four' runs batch 4 only; measure such bundles by a call of their own"
+    )
 
 
 def test_a_sweep_needs_faces_and_batches() -> None:

@@ -115,6 +115,22 @@ def test_points_come_back_from_whatever_they_are_written_as(
     assert scores.shape == (2, LANDMARKS)
 
 
+@pytest.mark.parametrize(
+    ("values", "each"), [(2 * 98, 2), (3 * LANDMARKS, 2), (2 * LANDMARKS + 1, 2), (3 * 468, 3)]
+)
+def test_more_values_than_the_scheme_has_are_not_cut_off_in_silence(
+    tmp_path: Path, values: int, each: int
+) -> None:
+    path = elsewhere(tmp_path, values, values_per_point=each)
+    said = rf"the file gives {values} values, the 19 points of 'aflw-19' are {19 * each}; list in landmarks"
+    with pytest.raises(UserError, match=said) as caught:
+        bundle_at(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    manifest = bundle_at(elsewhere(tmp_path, 2 * LANDMARKS)).manifest
+    with pytest.raises(UserError, match="the file gives 39 values, the 19 points of 'aflw-19' are 38; list"):
+        points_and_scores(np.zeros((1, 39), dtype=np.float32), manifest, LANDMARKS)
+
+
 def test_values_that_are_not_finite_are_no_points(tmp_path: Path) -> None:
     manifest = bundle_at(elsewhere(tmp_path)).manifest
     raw = np.zeros((1, 2 * LANDMARKS), dtype=np.float32)
@@ -165,7 +181,8 @@ def test_a_tflite_file_joins_too(tmp_path: Path, dtype: str) -> None:
     (tmp_path / "model.tflite").write_bytes(
         litert_file("RESHAPE", [image, constant([1, 48])], [given], newShape=[1, 48])
     )
-    bundle = bundle_at(write_toml(tmp_path / "mine.toml", model="model.tflite", output="zero-to-one"))
+    entries = {"model": "model.tflite", "output": "zero-to-one", "landmarks": list(range(LANDMARKS))}
+    bundle = bundle_at(write_toml(tmp_path / "mine.toml", **entries))
     manifest = bundle.manifest
     assert (manifest.layout, manifest.input_size, manifest.batch) == ("NHWC", 4, 1)
     crops = FACES[:, :4, :4]
@@ -199,7 +216,7 @@ def test_a_bundle_is_made_once_and_anew_where_the_model_or_the_toml_has_changed(
     moved = bundle_at(write_toml(path, box_scale=1.5))
     assert (moved.manifest.box_scale, moved.sha256 != first.sha256) == (1.5, True)
     assert bundle_at(write_toml(path)) == first
-    onnx.save(network(2 * LANDMARKS + 1), tmp_path / "model.onnx")
+    onnx.save(network(2 * LANDMARKS, batch=2), tmp_path / "model.onnx")
     other = bundle_at(path)
     assert (other.folder != first.folder, other.sha256 != first.sha256) == (True, True)
     (first.folder / "model.onnx").write_bytes(b"damaged")
@@ -314,6 +331,27 @@ def test_a_file_that_is_no_model_is_told_in_one_line(tmp_path: Path) -> None:
         bundle_at(path)
     with pytest.raises(UserError, match="nowhere.toml: no such file; give a model's TOML"):
         bundle_at(tmp_path / "nowhere.toml")
+
+
+def test_a_file_whose_weights_lie_in_another_is_to_be_saved_as_one(tmp_path: Path) -> None:
+    path = elsewhere(tmp_path)
+    onnx.save(
+        onnx.load(tmp_path / "model.onnx"),
+        tmp_path / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    said = (
+        r'mine.toml: model = "model.onnx" keeps weights in other files \(external data\); save it as one file'
+    )
+    with pytest.raises(UserError, match=said) as caught:
+        bundle_at(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    # As the line says.
+    onnx.save(onnx.load(tmp_path / "model.onnx"), tmp_path / "one.onnx")
+    found = found_with(bundle_at(write_toml(path, model="one.onnx")))
+    np.testing.assert_allclose(found.points.reshape(3, -1), values_of(FACES, 2 * LANDMARKS), atol=1e-5)
 
 
 PEERS = {

@@ -176,6 +176,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = read_latency_table(written(tmp_path), FULL)
     assert found == TABLE
     assert [(round(one.error, 6), one.holds) for one in found.tried] == [(15.0, True), (-20.0, False)]
+    assert [round(one.p50_error, 6) for one in found.tried] == [round(20 / 2.1, 6), round(-50 / 2.1, 6)]
 
 
 def test_a_table_serves_cuts_and_longer_networks_of_its_shape(tmp_path: Path) -> None:

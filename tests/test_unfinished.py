@@ -25,7 +25,7 @@ from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.device_state import device_state
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.journal import END, Entry, conditions
-from slimalign.runtimes.session import DEFAULT_BACKEND
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend
 from slimalign.runtimes.timing import DRAFT
 from slimalign.runtimes.timing_loop import Span
 
@@ -193,9 +193,9 @@ def _stopped(path: Path, notes: list[str]) -> None:
 
 
 def test_a_sweep_that_cannot_be_done_leaves_nothing_behind(tmp_path: Path) -> None:
-    bundle, path = onnx_bundle(tmp_path, batch=2), tmp_path / "results.jsonl"
-    with pytest.raises(UserError, match="batch = 1, the file runs batch 2 only"):
-        sweep_here(Wanted([bundle], (1,), (1,), crops), [DEFAULT_BACKEND], Aside(), path)
+    bundle, path = onnx_bundle(tmp_path), tmp_path / "results.jsonl"
+    with pytest.raises(UserError, match="provider none: ONNX Runtime .* here has"):
+        sweep_here(Wanted([bundle], (1,), (1,), crops), [Backend("none")], Aside(), path)
     assert list(tmp_path.glob("results*")) == []
 
 

@@ -102,7 +102,7 @@ def slim(
         Optional[float], typer.Option(help="Least importance that is kept, as in importances.json.")
     ] = None,
     max_ms: Annotated[
-        Optional[float], typer.Option(help="Most milliseconds, by the table of --latency-table.")
+        Optional[float], typer.Option(help="Most milliseconds by --latency-table: 5th percentiles, not p50.")
     ] = None,
     latency_table: Annotated[
         Optional[Path], typer.Option(help="What 'slimalign latency-table' measured on the device.")
@@ -131,7 +131,9 @@ def slim(
     if as_json:
         print_json({"bundle": str(made.bundle.folder), **cost, "predicted_ms": made.predicted_ms})
         return
-    told = "" if made.predicted_ms is None else f", {made.predicted_ms:.2f} ms by {latency_table}"
+    told = ""
+    if made.table is not None:
+        told = f", {made.predicted_ms:.2f} ms, {made.table.told_percentile}, by {latency_table}"
     say(
         f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
         f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds{told}; to train a student of this size put the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from command_line.place import FACES, Command, Place, boxed
 from elsewhere import ENTRIES, LANDMARKS, elsewhere, network, weights_of
+from small_litert import computed, litert_file
 from sshd import Sshd
 
 from slimalign.runtimes.crop import CropRule, invert, transform_points
@@ -71,6 +73,17 @@ def test_profile_lists_its_layers_and_keeps_them(slimalign: Command, toml: Path)
     lines = slimalign("profile", toml, "--layers", "--timed").out.splitlines()
     assert any(line.split()[1] == "MatMul" and " ms/G" in line for line in lines)
     assert lines[-1].startswith("onnxruntime (onnxruntime ")
+
+
+def test_a_tflite_file_with_metadata_is_no_bundle(slimalign: Command, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(litert_file("RELU", [computed("FLOAT32")], [computed("FLOAT32")]))
+    plain = slimalign("profile", path, "--json")
+    with zipfile.ZipFile(path, "a") as metadata:
+        metadata.writestr("labels.txt", "a face")
+    assert zipfile.is_zipfile(path)
+    assert slimalign("profile", path, "--json").json == plain.json
+    assert slimalign("lint", path, "--target", "linux-x86-64", "--json").json["file"] == str(path)
 
 
 def test_profile_names_all_operators_that_cannot_be_counted(

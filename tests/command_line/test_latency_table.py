@@ -55,6 +55,9 @@ def test_a_table_is_measured_and_a_run_is_slimmed_by_it(slimalign: Command, sear
     assert done.status in (0, 1), done.err
     assert "networks that it was not made of:" in done.out
     table = json.loads(Path("here/table.json").read_text())
+    one = table["tried"][0]
+    p50_error = 100 * (one["predicted_ms"] / one["p50_ms"] - 1)
+    assert f"p50 {one['p50_ms']:7.2f} ms  {p50_error:+5.1f} %" in done.out
     assert (table["format"], table["runtime"], table["threads"]) == ("onnx", "onnxruntime", 1)
     assert table["shape"]["widths"] == [6, 8]
     assert {"stem", "0>0", "0>1", "1>0", "1>1", "mbconv@stem", "mbconv@1"} <= set(table["parts"])
@@ -83,7 +86,7 @@ def test_a_table_is_measured_and_a_run_is_slimmed_by_it(slimalign: Command, sear
     assert cut.status == 0, cut.err
     assert 0 < cut.json["predicted_ms"] <= reachable
     said = slimalign("slim", searched_run, "--max-gmacs", cut.json["macs"] / 1e9, *by[:2], "--name", "other")
-    assert " ms by here/table.json; to train" in said.out
+    assert " ms, 5th percentile, by here/table.json; to train" in said.out
 
 
 @pytest.mark.usefixtures("quick")
@@ -99,6 +102,21 @@ def test_a_table_is_measured_on_a_device(
     assert done.json["target"] == sshd.address
     assert done.json["tried"] == []
     assert done.json["before"]["time"] <= done.json["after"]["time"]
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [(sys.executable, "no ssh server listens there"), ("python-of-nobody", "python-of-nobody is not there")],
+)
+def test_a_device_is_reached_before_networks_are_written(
+    slimalign: Command, sshd: Sshd, python: str, said: str
+) -> None:
+    address = sshd.address if "nobody" in python else "ssh://nobody@127.0.0.1:1"
+    options = ("--format", "onnx", "--target", address, "--python", python)
+    done = slimalign("latency-table", "--recipe", DEMO, *options)
+    assert done.status == 2
+    assert said in done.err
+    assert list(Path().glob("latency-table*")) == []
 
 
 @pytest.mark.parametrize(
