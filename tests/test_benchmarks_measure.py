@@ -238,7 +238,7 @@ def test_a_sweep_measures_every_combination_in_turns(tmp_path: Path) -> None:
     assert [len(record.samples_ms) for record in records] == [9, 9]
     first, rounds = log[:2], log[2:]
     assert first == [1, 4]
-    assert rounds == [1] * 5 + [4] * 5 + ([1] * 4 + [4] * 4) * 2
+    assert rounds == [1] * 5 + [4] * 5 + [4] * 4 + [1] * 4 + [1] * 4 + [4] * 4
     assert told == [(done, 8) for done in range(1, 9)]
     assert records[0].sha256 == made.sha256
     assert records[0].protocol == "kernel-1-draft"
