@@ -111,9 +111,9 @@ def test_bad_results_are_one_line_each(slimalign: Command, results: Path) -> Non
     cases = [
         (mixed[1], (), "several protocols (kernel-1-draft, kernel-1-reference), which do not compare"),
         (whole.replace("6.06", "NaN", 1), (), "results.jsonl, line 1: it holds NaN; a figure that is not finite"),
-        (whole.replace('"samples_ms": [6.0', '"samples_ms": [1e999', 1), (), "line 1: a timing holds samples that are"),
-        (re.sub(r'"p50_ms": \[[\d.]+', '"p50_ms": [1e999', whole, count=1), (), "line 1: figures of an interval that"),
-        (re.sub(r'"nme_interval": \[[\d.]+', '"nme_interval": [1e999', whole, count=1), (), "line 2: bundle 'net-aaa"),
+        (whole.replace('"samples_ms": [6.0', '"samples_ms": [1e999', 1), (), "line 1: samples_ms = [Infinity, "),
+        (re.sub(r'"p50_ms": \[[\d.]+', '"p50_ms": [1e999', whole, count=1), (), "line 1: intervals = {"),
+        (re.sub(r'"nme_interval": \[[\d.]+', '"nme_interval": [1e999', whole, count=1), (), "line 2: nme_interval = ["),
         (whole[:-30], (), "results.jsonl, line 9: not a whole record; if its writer was killed"),
         (whole, ("--target", "ssh://orin"), "no latency with --target ssh://orin; it holds local"),
         (whole, ("--max-nme-subset", "far"), "--max-nme-subset far: give a subset and its most NME in percent"),
