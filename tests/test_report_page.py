@@ -28,7 +28,7 @@ from slimalign.benchmarks.report_page.latency_figures import time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
 from slimalign.benchmarks.report_page.run_figures import MOST_LAYERS, layer_rows
-from slimalign.benchmarks.results import append
+from slimalign.benchmarks.results import CostRecord, append
 from slimalign.cli import main
 from slimalign.runtimes.errors import UserError
 
@@ -192,6 +192,35 @@ def test_slow_layers_stand_first_and_shares_add_up() -> None:
     assert {row["measure"] for row in layer_rows(LayersRecord("net", "a", "fp32", untimed), "net")} == {
         "multiply-adds", "bytes moved"
     }  # fmt: skip
+
+
+def test_profiles_of_one_name_stand_apart(tmp_path: Path) -> None:
+    layers = (Layer("stem", "Conv", 1, 10, 4, 1.0), Layer("stem", "Conv", 1, 30, 4, 3.0))
+    first = LayersRecord("net", "a1" * 32, "fp32", layers, runtime="litert", threads=1)
+    records = [
+        first,
+        replace(first, threads=2),
+        replace(first, sha256="b2" * 32, precision="int8"),
+        replace(first, sha256="c3" * 32),
+        replace(first, target="ssh://pi@pi"),
+        replace(first, runtime=None, threads=None),
+    ]
+    append(tmp_path / "r.jsonl", [*records, CostRecord("net", "a1" * 32, "fp32", 1, 1, 1)])
+    api.report(tmp_path / "r.jsonl", tmp_path / "r.html")
+    rows = data_of((tmp_path / "r.html").read_text())["figures"]["layers"]["rows"]
+    assert set(column(rows, "bundle")) == {
+        "net · litert, 1 thread, a1a1a1",
+        "net · litert, 2 threads",
+        "net · litert int8, 1 thread",
+        "net · litert, 1 thread, c3c3c3",
+        "net · litert, 1 thread, ssh://pi@pi",
+        "net · not timed",
+    }
+    # Of one bar there is one row, so that no two are drawn on top of each other.
+    bars = list(zip(*(column(rows, name) for name in ("bundle", "layer", "measure")), strict=True))
+    assert len(set(bars)) == len(bars)
+    assert set(column(rows, "layer")) == {"stem", "stem (2)"}
+    assert all(share <= 100 for share in column(rows, "share"))
 
 
 def test_commands_measure_the_same_again() -> None:

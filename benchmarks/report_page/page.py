@@ -220,7 +220,7 @@ def _sections(subject: Subject) -> list[Section]:
             "layers",
             "Layers",
             f"No layers were counted: run slimalign profile BUNDLE --timed --results {subject.path}.",
-            _one(layers_figure(results.layers, names, subject.profile_lines)),
+            _one(layers_figure(results.layers, subject.profile_lines)),
         ),
         Section(
             "time",

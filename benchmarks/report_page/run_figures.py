@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slimalign.benchmarks.layers import LayersRecord
-from slimalign.benchmarks.report_page.chosen import way_of
+from slimalign.benchmarks.report_page.chosen import SHORT_HASH, way_of
 from slimalign.benchmarks.report_page.figure import (
     INK,
     MOST_SERIES,
@@ -15,7 +16,9 @@ from slimalign.benchmarks.report_page.figure import (
     runtime_scale,
     spec_of,
 )
+from slimalign.benchmarks.report_page.frontier_plot import NOT_TIMED
 from slimalign.benchmarks.report_page.packing import Row
+from slimalign.targets.address import LOCAL
 
 MOST_LAYERS = 24
 """Layers that are drawn for each bundle, the slowest first."""
@@ -78,15 +81,14 @@ def waterfall_rows(waterfall: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def layers_figure(
-    records: Sequence[LayersRecord], names: Mapping[str, str], commands: tuple[str, ...]
-) -> Figure | None:
+def layers_figure(records: Sequence[LayersRecord], commands: tuple[str, ...]) -> Figure | None:
     """Shares of time, multiply-adds and bytes of each layer; None without records."""
     import altair as alt
 
     latest = list({record.setting: record for record in records}.values())
     shown = latest[-MOST_SERIES:]
-    rows = [row for record in shown for row in layer_rows(record, names.get(record.sha256, record.bundle))]
+    titles = layer_titles(shown)
+    rows = [row for record, name in zip(shown, titles, strict=True) for row in layer_rows(record, name)]
     if not rows:
         return None
     note = f"Of each bundle the {MOST_LAYERS} slowest layers are drawn; the command below lists all."
@@ -97,7 +99,7 @@ def layers_figure(
         alt.Chart(alt.NamedData(name="rows"))
         .mark_bar(cornerRadiusEnd=1)
         .encode(
-            alt.X("share:Q").title("share of the whole network (%)").axis(tickCount=8),
+            alt.X("share:Q").title("share of the whole network (%)").axis(tickCount=8).stack(None),
             alt.Y("layer:N").sort(None).title(None),
             yOffset=alt.YOffset("measure:N").sort(list(MEASURES)),
             color=alt.Color("measure:N").scale(domain=list(MEASURES)).title(None),
@@ -125,22 +127,54 @@ def layers_figure(
     )
 
 
-def layer_rows(record: LayersRecord, name: str) -> list[Row]:
+def layer_titles(records: Sequence[LayersRecord]) -> list[str]:
+    """What each profile is called: bundle, way, threads and target; a part of the sha256 where that is double."""
+    titles = []
+    for record in records:
+        timed = record.runtime is not None
+        words = [f"{record.bundle} · {way_of(record.runtime or NOT_TIMED, record.precision)}"]
+        if timed and record.threads is not None:
+            words.append(f"{record.threads} thread{'s' if record.threads > 1 else ''}")
+        titles.append(", ".join([*words, *(() if record.target == LOCAL else (record.target,))]))
+    held = Counter(titles)
+    return [
+        f"{title}, {record.sha256[:SHORT_HASH]}" if held[title] > 1 else title
+        for record, title in zip(records, titles, strict=True)
+    ]
+
+
+def layer_names(record: LayersRecord) -> list[str]:
+    """The names of the layers; where a file gives one twice, the later ones get a number."""
+    taken = {layer.name for layer in record.layers}
+    names: list[str] = []
+    for layer in record.layers:
+        name, number = layer.name, 1
+        if name in names:
+            while name in taken:
+                number += 1
+                name = f"{layer.name} ({number})"
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def layer_rows(record: LayersRecord, title: str) -> list[Row]:
     """Rows of the slowest layers and each measure that is known; of a file that was not timed those that do most."""
     figures: dict[str, list[float | None]] = {
         "time": [layer.ms for layer in record.layers],
         "multiply-adds": [layer.macs for layer in record.layers],
         "bytes moved": [layer.bytes_moved for layer in record.layers],
     }
-    known = {name: [v or 0.0 for v in values] for name, values in figures.items() if any(values)}
+    known = {measure: [v or 0.0 for v in values] for measure, values in figures.items() if any(values)}
     if not known:
         return []
+    names = layer_names(record)
     leading = next(iter(known.values()))
     order = sorted(range(len(record.layers)), key=lambda place: -leading[place])
     return [
         {
-            "bundle": f"{name} · {record.runtime or 'not timed'}",
-            "layer": record.layers[place].name,
+            "bundle": title,
+            "layer": names[place],
             "kind": record.layers[place].kind,
             "measure": measure,
             "value": values[place],
