@@ -15,22 +15,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measured import BUNDLES, EVIL, few_records, few_results, latency_of, many_results
+from measured import BUNDLES, EVIL, accuracy_of, few_records, few_results, latency_of, many_results
 from records import POINTS, point, told
 
 from slimalign import api
 from slimalign.benchmarks.frontier import frontier
 from slimalign.benchmarks.layers import Layer, LayersRecord
 from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
-from slimalign.benchmarks.report_page.commands import bench_commands
+from slimalign.benchmarks.report_page.commands import all_places, bench_commands, eval_commands, formats_of
 from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.report_page.latency_figures import time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
 from slimalign.benchmarks.report_page.run_figures import MOST_LAYERS, layer_rows
-from slimalign.benchmarks.results import CostRecord, append
+from slimalign.benchmarks.results import CostRecord, Results, append
 from slimalign.cli import main
 from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.timing import Record
 
 MOST_BYTES = 6_000_000
 
@@ -224,13 +225,15 @@ def test_profiles_of_one_name_stand_apart(tmp_path: Path) -> None:
 
 
 def test_commands_measure_the_same_again() -> None:
-    records = [record for record in few_records() if record.to_dict().get("samples_ms")]
-    (command,) = bench_commands(records, {}, "my results.jsonl")  # type: ignore[arg-type]
+    held = Results(latency=tuple(record for record in few_records() if isinstance(record, Record)))
+    (command,) = bench_commands(held.latency, all_places(held, {}), "my results.jsonl")
     words = shlex.split(command)
     assert words[:2] == ["slimalign", "bench"]
     assert words[words.index("--batch") + 1] == "1,4,8"
     assert words[words.index("--results") + 1] == "my results.jsonl"
-    assert {name for name, *_ in BUNDLES} <= set(words)
+    assert set(words[2 : words.index("--batch")]) == {
+        f"PATH/TO/{name}-{runtime}-fp32" for name, *_ in BUNDLES for runtime in ("onnxruntime", "litert")
+    }
     assert "--reference" not in words
     reference = replace(
         latency_of("a", "net", "litert", 1, 1.0), protocol="end-to-end-1-reference", target="ssh://pi@pi"
@@ -240,6 +243,65 @@ def test_commands_measure_the_same_again() -> None:
         "slimalign bench bundles/net --batch 1 --threads 1 --target ssh://pi@pi --timed end-to-end --reference "
         "--results r.jsonl"
     )
+
+
+def test_a_bundle_is_called_by_its_name_alone_where_no_other_has_it() -> None:
+    one, other = latency_of("1" * 64, "net", "litert", 1, 1.0), latency_of("2" * 64, "net", "litert", 1, 1.0)
+    peer = latency_of("3" * 64, "pfld", "onnxruntime", 1, 1.0)
+    known = all_places(Results(latency=(one, other, peer)), {})
+    assert list(known.values()) == [
+        "PATH/TO/net-litert-fp32-111111", "PATH/TO/net-litert-fp32-222222", "PATH/TO/pfld"
+    ]  # fmt: skip
+    # slimalign bench refuses two bundles that its records could not tell apart.
+    assert [command.split()[2:4] for command in bench_commands((one, other, peer), known, "r.jsonl")] == [
+        ["PATH/TO/net-litert-fp32-111111", "PATH/TO/pfld"],
+        ["PATH/TO/net-litert-fp32-222222", "--batch"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("onnxruntime", ""),
+        ("onnxruntime-xnnpack", "--provider xnnpack "),
+        ("litert-none", "--delegate none "),
+        ("litert-gpu", "--delegate gpu "),
+        ("litert-libnpu,backend=htp", "--delegate PATH/TO/libnpu,backend=htp "),
+        ("tensorrt-graph", "--cuda-graph "),
+    ],
+)
+def test_commands_name_what_has_computed(runtime: str, words: str) -> None:
+    record = latency_of("a", "net", runtime, 1, 1.0)
+    (command,) = bench_commands([record], {"a": "net"}, "r.jsonl")
+    assert command == f"slimalign bench net --batch 1 --threads 1 {words}--results r.jsonl"
+    (command,) = eval_commands(
+        [accuracy_of("a", "net", runtime, 3.0)], {"a": "net"}, {"0a1b": "wflw"}, "r.jsonl"
+    )
+    assert command == (
+        "slimalign eval net --data PATH/TO/faces --split val --data-format wflw --normaliser inter-ocular "
+        f"{words}--results r.jsonl"
+    )
+
+
+def test_commands_name_the_faces_that_were_run() -> None:
+    record = replace(latency_of("a", "net", "litert", 1, 1.0), inputs="wflw test, 32 faces, 0a1b2c3d4e5f")
+    drawn = replace(record, inputs="drawn")
+    first, second = bench_commands([record, drawn], {"a": "net"}, "r.jsonl")
+    assert "--data PATH/TO/faces --split test --data-format wflw --results" in first
+    assert "--data" not in second
+    assert formats_of([record, drawn]) == {"0a1b2c3d4e5f": "wflw"}
+    (command,) = eval_commands([accuracy_of("a", "net", "litert", 3.0)], {"a": "net"}, {}, "r.jsonl")
+    assert "--data-format FORMAT" in command
+
+
+def test_every_bundle_of_many_is_named() -> None:
+    records = [latency_of(f"{n:064}", f"net-{n}", "litert", 1, 1.0) for n in range(20)]
+    places = all_places(Results(latency=tuple(records)), {})
+    (command,) = bench_commands(records, places, "r.jsonl")
+    assert [word for word in command.split() if "net-" in word] == [f"PATH/TO/net-{n}" for n in range(20)]
+    judged = [accuracy_of(f"{n:064}", f"net-{n}", "litert", 3.0) for n in range(20)]
+    (command,) = eval_commands(judged, places, {}, "r.jsonl")
+    assert command.count("PATH/TO/net-") == 20
 
 
 def test_the_command_that_made_the_page_makes_it_again(page: str, tmp_path: Path) -> None:
@@ -390,7 +452,10 @@ def test_layers_and_sustained_minutes_have_their_places(tmp_path: Path) -> None:
     )
     assert shares["stem", "time"] == 75
     assert shares["stem", "multiply-adds"] == 100
-    assert f"slimalign profile big --layers --timed --threads 2 --results {path}" in page
+    assert (
+        f"slimalign profile PATH/TO/big-onnxruntime-fp32-b --layers --timed --threads 2 --results {path}"
+        in page
+    )
     # A call takes 0.01 ms more in each window: 1.015 ms in the first fifth, 1.175 ms in the last.
     assert "1.158 (" in page[page.index("Minutes of calls without a pause") :]
     assert "--sustained" in page

@@ -17,8 +17,10 @@ from slimalign.benchmarks.report_page.chosen import by_merit, judged, names_of, 
 from slimalign.benchmarks.report_page.commands import (
     FACES,
     Places,
+    all_places,
     bench_commands,
     eval_commands,
+    formats_of,
     profile_commands,
     report_command,
 )
@@ -37,6 +39,8 @@ from slimalign.runtimes.errors import UserError
 
 LIBRARIES = "window.vegaEmbed = vegaEmbed;"
 """What the page's script takes of vega, vega-lite and vega-embed."""
+DRAWN = "drawn"
+"""The format of faces that a run has drawn itself."""
 MOST_BYTES = 6_000_000
 """A page that is larger is no mail's attachment any more."""
 
@@ -76,29 +80,45 @@ class Subject:
         """What stands above the page: the name of the run, or of the results file."""
         return Path(self.path).name if self.recipe is None else str(self.recipe["name"])
 
+    @cached_property
+    def paths(self) -> Places:
+        """What commands call each bundle."""
+        return all_places(self.results, self.places)
+
     @property
     def eval_lines(self) -> tuple[str, ...]:
-        """What measures the accuracy again."""
-        return eval_commands(
-            judged(self.results, self.order, self.split, self.normaliser), self.places, self.path
+        """What measures the accuracy again; faces that a run has drawn lie in no folder: it is made again."""
+        held = judged(self.results, self.order, self.split, self.normaliser)
+        own = {} if self.recipe is None else dict.fromkeys(self.recipe["faces"].values(), self.data_format)
+        drawn = [record for record in held if own.get(record.faces) == DRAWN]
+        read = [record for record in held if own.get(record.faces) != DRAWN]
+        formats = {**own, **formats_of(self.results.latencies)}
+        return (
+            *(self.run_lines if drawn else ()),
+            *eval_commands(read, self.paths, formats, self.path),
         )
+
+    @property
+    def data_format(self) -> str | None:
+        """How the run has read its faces, None where there is no run."""
+        return None if self.recipe is None else self.recipe["data"]["format"]
 
     @property
     def bench_lines(self) -> tuple[str, ...]:
         """What measures the latency again."""
-        return bench_commands(self.results.latencies, self.places, self.path)
+        return bench_commands(self.results.latencies, self.paths, self.path)
 
     @property
     def profile_lines(self) -> tuple[str, ...]:
         """What counts and times the layers again."""
-        return profile_commands(self.results.layers, self.places, self.path)
+        return profile_commands(self.results.layers, self.paths, self.path)
 
     @property
     def run_lines(self) -> tuple[str, ...]:
         """What makes the run again."""
         if self.recipe is None or self.run_folder is None:
             return ()
-        drawn = self.recipe["data"]["format"] == "drawn"
+        drawn = self.data_format == DRAWN
         words = [
             f"{self.recipe['name']}.toml",
             "--out",
