@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def report(given: Path, out: Path, wish: Wish, figures: Path | None = None) -> R
         points = join(found, wish.split, wish.normaliser, batch=shown.batch, threads=shown.threads)
         save_frontier(points, out, wish.x or "latency")
     if out.suffix == PAGE or figures is not None:
-        page = page_of(_subject(path, out, found, known, shown, wish))
+        page = page_of(_subject(path, _again(path, out, wish, figures), found, known, shown, wish))
         if out.suffix == PAGE:
             write_text(out, page.html)
         if figures is not None:
@@ -99,13 +100,21 @@ def _shown(found: Results, known: Ranked, wish: Wish) -> Setting:
     raise UserError(f"no latency with {words}; the results hold {listed}")
 
 
-def _subject(path: Path, out: Path, found: Results, known: Ranked, shown: Setting, wish: Wish) -> Subject:
+def _again(path: Path, out: Path, wish: Wish, figures: Path | None) -> str:
+    """The command that makes the report again, with all that was wished."""
+    wished = ((entry.name, getattr(wish, entry.name)) for entry in fields(wish))
+    options = [*wished, ("figures", figures), ("out", out)]
+    words = (word for name, value in options if value is not None for word in (f"--{name}", str(value)))
+    return shlex.join(["slimalign", "report", str(path), *words])
+
+
+def _subject(path: Path, again: str, found: Results, known: Ranked, shown: Setting, wish: Wish) -> Subject:
     folder = path.parent
     run = _json(folder / RUN_NAME)
     return Subject(
         results=found,
         path=str(path),
-        out=str(out),
+        again=again,
         split=wish.split,
         normaliser=wish.normaliser,
         ranked=known,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shlex
@@ -19,11 +20,12 @@ from measured import BUNDLES, EVIL, accuracy_of, few_records, few_results, laten
 from records import POINTS, point, told
 
 from slimalign import api
+from slimalign.benchmarks.axes import AXES
 from slimalign.benchmarks.frontier import frontier
 from slimalign.benchmarks.layers import Layer, LayersRecord
 from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
 from slimalign.benchmarks.report_page.commands import all_places, bench_commands, eval_commands, formats_of
-from slimalign.benchmarks.report_page.frontier_plot import save_frontier
+from slimalign.benchmarks.report_page.frontier_plot import published_dots, save_frontier
 from slimalign.benchmarks.report_page.latency_figures import time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
@@ -63,7 +65,7 @@ def test_the_page_holds_every_point_and_each_setting_its_own(page: str) -> None:
     for setting in frontier_data["settings"]:
         assert {column(points, "batch")[place] for place in setting["points"]} == {setting["batch"]}
     first = frontier_data["settings"][0]["points"]
-    line, _, _ = frontier_data["curves"]["0|latency|nme"]
+    line, _ = frontier_data["curves"]["0|latency|nme"]
     # The faster runtime of each bundle, from the fastest to the most accurate.
     assert [column(points, "latency")[first[place]] for place in line] == [2.0, 4.0, 8.0]
     assert [round(column(points, "nme")[first[place]], 6) for place in line] == [9.0, 5.0, 3.0]
@@ -313,6 +315,27 @@ def test_the_command_that_made_the_page_makes_it_again(page: str, tmp_path: Path
     assert (tmp_path / "r.html").read_text() == page
 
 
+def test_the_command_that_makes_the_page_again_has_every_option(tmp_path: Path) -> None:
+    results = few_results(tmp_path)
+    given = [
+        "--split",
+        "val",
+        "--normaliser",
+        "inter-ocular",
+        "--protocol",
+        "kernel-1-draft",
+        "--target",
+        "local",
+    ]
+    given += ["--batch", "4", "--threads", "1", "--x", "params", "--figures", str(tmp_path / "my figures")]
+    given += ["--out", str(tmp_path / "r.html")]
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(results), *given])
+    assert not ended.value.code
+    (line,) = re.findall(r"<code>(slimalign report .*?)</code>", (tmp_path / "r.html").read_text())
+    assert shlex.split(html.unescape(line)) == ["slimalign", "report", str(results), *given]
+
+
 @pytest.mark.parametrize(
     ("subsets", "normaliser", "data_format", "dataset", "axes"),
     [
@@ -350,6 +373,17 @@ def test_published_figures_stand_only_beside_their_own_faces(
     assert found is not None
     assert found[0] == dataset
     assert axes.items() <= found[1].items()
+
+
+def test_labels_of_published_figures_do_not_lie_on_each_other_or_on_points() -> None:
+    x, y = AXES["params"], AXES["nme"]
+    methods = [
+        {"name": name, "source": "a paper", "params": params, "nme": nme}
+        for name, params, nme in (("a", 1e6, 3.0), ("b", 1.05e6, 3.01), ("c", 1e8, 4.0), ("d", 1e7, 3.5))
+    ]
+    dots = published_dots(methods, x, y, [{"x": 1e7, "y": 3.5}])
+    assert [dot["label"] for dot in dots] == ["a", "", "c", ""]
+    assert [dot["name"] for dot in dots] == ["a", "b", "c", "d"]
 
 
 def test_published_figures_are_those_of_the_papers() -> None:

@@ -120,13 +120,6 @@ def profile_commands(records: Sequence[LayersRecord], places: Places, results: s
     return tuple(dict.fromkeys(made))
 
 
-def report_command(results: str, split: str, normaliser: str, out: str) -> str:
-    """What makes the page again."""
-    return shlex.join(
-        ["slimalign", "report", results, "--split", split, "--normaliser", normaliser, "--out", out]
-    )
-
-
 def _minutes(record: AnyLatency) -> float:
     """How long the calls of a sustained record took."""
     return round(sum(record.samples_ms) / 60e3, 1) if isinstance(record, Record) else 0.0

@@ -68,6 +68,8 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
                 "format": number_format(axis),
                 "count": axis.unit in ("", "bytes"),
                 "step": step_of(axis),
+                "more": axis.more_is_better,
+                "digits": axis.digits,
             }
             for axis in axes
         ],
@@ -93,14 +95,14 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
 def _curves(
     subject: Subject, costs: Sequence[Axis], errors: Sequence[Axis]
 ) -> dict[str, list[tuple[int, ...]]]:
-    """Line, uncertain and named points by ``setting|cost|error``."""
+    """Line and uncertain points by ``setting|cost|error``."""
     made = {}
     for number, setting in enumerate(subject.ranked.settings):
         points = subject.ranked.at(setting)
         for x in costs:
             for y in errors:
                 found = curve(points, x, y)
-                made[f"{number}|{x.name}|{y.name}"] = [found.line, found.uncertain, found.named]
+                made[f"{number}|{x.name}|{y.name}"] = [found.line, found.uncertain]
     return made
 
 
@@ -163,7 +165,7 @@ def static_frontiers(section: FrontierSection) -> list[tuple[str, Spec, list[dic
                 data = {
                     "points": rows,
                     "line": line_rows(section.points, found, x, y),
-                    "published": published_dots(section.published, x, y),
+                    "published": published_dots(section.published, x, y, rows),
                 }
                 made.append(
                     (f"frontier-{x.name}-{y.name}", {**set_axes(section.spec, x, y), "datasets": data}, rows)

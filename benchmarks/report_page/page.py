@@ -22,7 +22,6 @@ from slimalign.benchmarks.report_page.commands import (
     eval_commands,
     formats_of,
     profile_commands,
-    report_command,
 )
 from slimalign.benchmarks.report_page.device import state_tables, sustained_table
 from slimalign.benchmarks.report_page.figure import Figure, Section
@@ -49,14 +48,14 @@ MOST_BYTES = 6_000_000
 class Subject:
     """What a page is about: ``results``, read from ``path``, judged on ``split`` by ``normaliser``.
 
-    ``shown`` is the setting that the page opens with, ``x`` the cost. ``places`` are the paths of bundles as far as
-    they are known; ``waterfall`` and ``recipe`` are what the files of a run hold, ``architecture`` and ``predictions``
-    are files.
+    ``again`` is the command that makes the page. ``shown`` is the setting that it opens with, ``x`` the cost.
+    ``places`` are the paths of bundles as far as they are known; ``waterfall`` and ``recipe`` are what the files of a
+    run hold, ``architecture`` and ``predictions`` are files.
     """
 
     results: Results
     path: str
-    out: str
+    again: str
     split: str
     normaliser: str
     ranked: Ranked
@@ -172,7 +171,7 @@ def page_of(subject: Subject) -> Page:
         x=subject.x,
         path=subject.path,
         summary=summary_of(results, subject.split, subject.normaliser),
-        report_command=report_command(subject.path, subject.split, subject.normaliser, subject.out),
+        report_command=subject.again,
         frontier=frontier,
         bench_lines=subject.bench_lines,
         eval_lines=subject.eval_lines,
