@@ -23,6 +23,7 @@ from slimalign import api
 from slimalign.benchmarks.axes import AXES
 from slimalign.benchmarks.frontier import frontier
 from slimalign.benchmarks.layers import Layer, LayersRecord
+from slimalign.benchmarks.report import table
 from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
 from slimalign.benchmarks.report_page.commands import all_places, bench_commands, eval_commands, formats_of
 from slimalign.benchmarks.report_page.frontier_plot import published_dots, save_frontier
@@ -334,6 +335,22 @@ def test_the_command_that_makes_the_page_again_has_every_option(tmp_path: Path) 
     assert not ended.value.code
     (line,) = re.findall(r"<code>(slimalign report .*?)</code>", (tmp_path / "r.html").read_text())
     assert shlex.split(html.unescape(line)) == ["slimalign", "report", str(results), *given]
+
+
+def test_bundles_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    twins = [("net", "a1" * 32, 2.0), ("net", "b2" * 32, 3.0), ("other", "c3" * 32, 4.0)]
+    for name, sha256, ms in twins:
+        append(
+            tmp_path / "r.jsonl",
+            [latency_of(sha256, name, "litert", 1, ms), accuracy_of(sha256, name, "litert", 10 - ms)],
+        )
+    points = api.report(tmp_path / "r.jsonl", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert column(data_of(page)["frontier"]["points"], "bundle") == ["net a1a1a1", "net b2b2b2", "other"]
+    assert "2 bundles of one runtime and precision are called net" in page
+    assert "are called other" not in page
+    # The most accurate first.
+    assert list(table(points).columns[0].cells) == ["other", "net b2b2b2", "net a1a1a1"]
 
 
 @pytest.mark.parametrize(

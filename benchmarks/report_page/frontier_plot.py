@@ -12,6 +12,7 @@ from slimalign.benchmarks.axes import Axis
 from slimalign.benchmarks.frontier import frontier, unbeaten_points
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, title
+from slimalign.benchmarks.report_page.chosen import point_names
 from slimalign.benchmarks.report_page.drawing import save_chart
 from slimalign.benchmarks.report_page.figure import INK, SOFT, Spec, precision_scale, runtime_scale, spec_of
 from slimalign.benchmarks.report_page.packing import Row
@@ -93,6 +94,7 @@ def _share(value: float, low: float, high: float) -> float:
 def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[dict[str, Any]]:
     """What the chart draws of ``points``: those with a value on both axes, of which costs are above zero."""
     on, unsure, named = set(found.line), set(found.uncertain), set(found.named)
+    names = point_names(points)
     rows = []
     for place, point in enumerate(points):
         across, up = x.value(point), y.value(point)
@@ -103,7 +105,7 @@ def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[
         state = UNSURE if place in unsure else ON if place in on else OFF
         rows.append(
             {
-                "bundle": point.bundle,
+                "bundle": names[point.sha256],
                 "runtime": point.runtime or NOT_TIMED,
                 "precision": point.precision or "unknown",
                 "x": across,
@@ -113,7 +115,7 @@ def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[
                 "y_low": y_low,
                 "y_high": y_high,
                 "state": state,
-                "name": point.bundle if place in named else "",
+                "name": names[point.sha256] if place in named else "",
                 "place": place,
             }
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slimalign.benchmarks.axes import Axis
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, is_error, title
+from slimalign.benchmarks.report_page.chosen import point_names
 from slimalign.benchmarks.report_page.figure import Spec
 from slimalign.benchmarks.report_page.frontier_plot import (
     NOT_TIMED,
@@ -57,9 +58,10 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
     parts = _published_parts(subject)
     published = [] if parts is None else published_rows(*parts)
     runtimes, precisions = kinds(ranked.points)
+    names = point_names(ranked.points)
     spec = frontier_spec(runtimes, precisions, interactive=True)
     document = {
-        "points": columns([point_row(point, axes) for point in ranked.points]),
+        "points": columns([point_row(point, axes, names[point.sha256]) for point in ranked.points]),
         "axes": [
             {
                 "name": axis.name,
@@ -106,10 +108,10 @@ def _curves(
     return made
 
 
-def point_row(point: Point, axes: Sequence[Axis]) -> dict[str, Any]:
+def point_row(point: Point, axes: Sequence[Axis], name: str) -> dict[str, Any]:
     """What the page keeps of a point: what it is, and of each axis value and interval."""
     row: dict[str, Any] = {
-        "bundle": point.bundle,
+        "bundle": name,
         "sha256": point.sha256[:SHORT_HASH],
         "runtime": point.runtime or NOT_TIMED,
         "precision": point.precision or "unknown",

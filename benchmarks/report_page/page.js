@@ -240,11 +240,9 @@
 
     // Those of the wanted whose names do not lie on each other, or on what is taken, where all rows are drawn.
     const spaced = (rows, wanted, taken = []) => {
-      const [across, up] = [rows.map((row) => Math.log(row.x)), rows.map((row) => row.y)];
-      const share = (value, all) => {
-        const [low, high] = [all.reduce((a, b) => Math.min(a, b)), all.reduce((a, b) => Math.max(a, b))];
-        return high === low ? 0.5 : (value - low) / (high - low);
-      };
+      const span = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+      const [across, up] = [span(rows.map((row) => Math.log(row.x))), span(rows.map((row) => row.y))];
+      const share = (value, [low, high]) => (high === low ? 0.5 : (value - low) / (high - low));
       const pixels = (row) => [share(Math.log(row.x), across) * chart.clientWidth * 0.85, share(row.y, up) * PLOT_HEIGHT];
       const held = taken.map(pixels);
       return wanted.filter((row) => {
