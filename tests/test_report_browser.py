@@ -14,6 +14,7 @@ from needs import needed
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from slimalign import api
+from slimalign.benchmarks.layers import Layer, LayersRecord
 from slimalign.benchmarks.report_page.published import published_rows
 from slimalign.benchmarks.results import AccuracyRecord, append
 
@@ -112,7 +113,8 @@ def test_other_axes_draw_another_chart(seen: Seen) -> None:
 def test_filters_hide_points_and_rows(seen: Seen) -> None:
     seen.page.locator("#runtimes input[value=litert]").uncheck()
     seen.page.wait_for_function(f"document.querySelectorAll(`{POINTS}`).length === 3")
-    assert set(first_cells(seen.page, 1)) == {"onnxruntime"}
+    heads = seen.page.locator("#table thead button").all_inner_texts()
+    assert set(first_cells(seen.page, heads.index("runtime"))) == {"onnxruntime"}
     seen.page.locator("#text").fill("BIG")
     seen.page.wait_for_function(f"document.querySelectorAll(`{POINTS}`).length === 1")
     assert set(first_cells(seen.page)) == {"big"}
@@ -208,6 +210,41 @@ def test_a_finger_shows_them_too(browser: Browser, address: str) -> None:
     opened.page.locator(POINTS).first.tap()
     opened.page.locator("#details dl").wait_for()
     assert "NME (%)" in opened.page.locator("#details").inner_text()
+    assert opened.told == []
+    opened.context.close()
+
+
+def test_errors_stand_beside_the_name_which_stays_in_sight(browser: Browser, address: str) -> None:
+    opened = Seen(browser, address, width=390)
+    heads = opened.page.locator("#table thead button").all_inner_texts()
+    assert heads[:2] == ["bundle", "NME (%)"]
+    assert heads.index("runtime") == 1 + sum(head.startswith(("NME", "failure")) for head in heads)
+    opened.page.locator("#points .scroll").evaluate("element => element.scrollLeft = 400")
+    name = opened.page.locator("#table tbody td:first-child").first.bounding_box()
+    assert name is not None
+    assert name["x"] >= 0
+    opened.context.close()
+
+
+def test_visits_are_counted_in_whole_numbers(browser: Browser, address: str) -> None:
+    opened = Seen(browser, address, width=390)
+    labels = opened.page.locator('[data-figure="time"] .chart svg .role-axis-label text').all_text_contents()
+    assert {"1", "2", "3"} <= set(labels)
+    assert not any(label.endswith(".0") for label in labels)
+    opened.context.close()
+
+
+def test_layers_keep_the_end_of_their_names_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    stem = "network.stages.fusions.branches.convolutions."
+    layers = tuple(Layer(f"{stem}{part}", "Conv", 1, 10, 4, 1.0) for part in ("first", "second"))
+    path = few_results(tmp_path)
+    append(path, [LayersRecord("net", "a", "fp32", layers, runtime="litert", threads=1)])
+    api.report(path, tmp_path / "r.html")
+    opened = Seen(browser, (tmp_path / "r.html").as_uri(), width=390)
+    labels = opened.page.locator(
+        '[data-figure="layers"] .chart svg .role-axis-label text'
+    ).all_text_contents()
+    assert {label[-6:] for label in labels} >= {".first", "second"}
     assert opened.told == []
     opened.context.close()
 

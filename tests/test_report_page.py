@@ -27,10 +27,11 @@ from slimalign.benchmarks.report import table
 from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
 from slimalign.benchmarks.report_page.commands import all_places, bench_commands, eval_commands, formats_of
 from slimalign.benchmarks.report_page.frontier_plot import published_dots, save_frontier
-from slimalign.benchmarks.report_page.latency_figures import time_rows
+from slimalign.benchmarks.report_page.latency_figures import sweep_titles, time_rows
 from slimalign.benchmarks.report_page.packing import columns, csv_text, script_json
 from slimalign.benchmarks.report_page.published import published_parts, published_rows
 from slimalign.benchmarks.report_page.run_figures import MOST_LAYERS, layer_rows
+from slimalign.benchmarks.report_screenshot import take
 from slimalign.benchmarks.results import CostRecord, Results, append
 from slimalign.cli import main
 from slimalign.runtimes.errors import UserError
@@ -169,6 +170,19 @@ def test_a_curve_of_errors_counts_the_faces_below(tmp_path: Path) -> None:
     assert len(rows) <= MOST_STEPS + 1
     for row in rows[1:]:
         assert row["share"] == pytest.approx(100 * (nmes <= row["nme"]).mean())
+
+
+def test_sweeps_that_would_look_alike_are_chosen_apart() -> None:
+    fp32 = latency_of("a", "net", "litert", 1, 1.0)
+    sweeps = [
+        [fp32],
+        [replace(fp32, sha256="b", precision="int8")],
+        [replace(fp32, sha256="c", bundle="other")],
+    ]
+    names = {"a": "net", "b": "net", "c": "other"}
+    assert sweep_titles(sweeps, names) == ["net · fp32", "net · int8", "other"]
+    there = [replace(fp32, target="ssh://pi@pi")]
+    assert sweep_titles([[fp32], there], names) == ["net · local", "net · ssh://pi@pi"]
 
 
 def test_visits_are_told_beside_the_whole_record() -> None:
@@ -403,6 +417,17 @@ def test_labels_of_published_figures_do_not_lie_on_each_other_or_on_points() -> 
     assert [dot["name"] for dot in dots] == ["a", "b", "c", "d"]
 
 
+def test_the_note_on_published_figures_names_their_faces_and_ours(tmp_path: Path) -> None:
+    part = {"images": 20, "nme": 4.0, "failure_rate": 0.0, "auc": 50.0}
+    one = replace(accuracy_of("a", "net", "litert", 4.0), subsets={"common": part}, subset_nmes={})
+    append(tmp_path / "r.jsonl", [one, CostRecord("net", "a", "fp32", 1, 1000, 1000)])
+    api.report(tmp_path / "r.jsonl", tmp_path / "r.html")
+    page = html.unescape((tmp_path / "r.html").read_text())
+    assert "NME of the papers' common test set, NME on common of the papers' common test set" in page
+    assert "(689 faces: 554 common and 135 challenging)" in page
+    assert "These results are on 40 faces of the split val." in page
+
+
 def test_published_figures_are_those_of_the_papers() -> None:
     """SD-HRNet's abstract: 0.98 M parameters and 0.59 GFLOPs on 300W."""
     rows = {row["name"]: row for row in published_rows("300w", {"nme": "full"})}
@@ -474,6 +499,86 @@ def test_a_run_folder_adds_its_waterfall_and_pictures(tmp_path: Path) -> None:
     assert column(drawn, "test_nme") == pytest.approx([step["test_nme"] for step in steps], rel=1e-4)
     assert page.count("data:image/jpeg;base64,") == 1
     assert len(page) < MOST_BYTES
+
+
+@pytest.mark.parametrize("name", ["r.html", "r.svg", "r.png"])
+def test_a_cost_that_is_none_is_refused_whatever_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"--x nme: no cost of .*; choose one of latency, p90, throughput,"):
+        api.report(few_results(tmp_path), tmp_path / name, x="nme")
+    assert not (tmp_path / name).exists()
+
+
+STEP = {"step": "teacher", "runtime": "pytorch", "test_nme": 3.0}
+RUN = {"name": "my run", "data": {"format": "300w"}, "faces": {"test": "0a1b"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", "[]"),
+        ("run.json", '{"data": {}}'),
+        ("run.json", json.dumps({**RUN, "data": []})),
+        ("run.json", json.dumps({**RUN, "faces": ["a"]})),
+        ("run.json", json.dumps({**RUN, "name": 3})),
+        ("run.json", "{"),
+        ("waterfall.json", "null"),
+        ("waterfall.json", json.dumps({"recipe": "r", "steps": []})),
+        ("waterfall.json", json.dumps({"recipe": "r", "steps": {"teacher": 3}})),
+        ("waterfall.json", json.dumps({"recipe": "r", "steps": ["teacher"]})),
+        ("waterfall.json", json.dumps({"recipe": "r", "steps": [{"step": "teacher"}]})),
+        ("waterfall.json", json.dumps({"recipe": "r", "steps": [{**STEP, "test_nme": "low"}]})),
+        ("waterfall.json", json.dumps({"recipe": "r", "steps": [{**STEP, "val_nme": float("nan")}]})),
+        ("waterfall.json", json.dumps({"steps": [STEP]})),
+    ],
+)
+def test_files_of_a_run_that_are_damaged_are_told_in_one_line(tmp_path: Path, name: str, text: str) -> None:
+    few_results(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name}: not .*; let 'slimalign run' write it again") as refused:
+        api.report(tmp_path, tmp_path / "r.html")
+    assert "\n" not in str(refused.value)
+
+
+def test_photographs_are_told_of_and_left_out_where_that_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_results(tmp_path)
+    results = Path(__file__).parent.parent / "benchmarks" / "results" / "demo"
+    shutil.copy(results / "predictions.jpg", tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
+
+    def told(*options: str) -> tuple[str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(tmp_path), "--out", str(tmp_path / "r.html"), *options])
+        assert not ended.value.code
+        return (tmp_path / "r.html").read_text(), capsys.readouterr().out
+
+    page, said = told()
+    assert "Photographs of people are in this page" in page
+    assert "Photographs of people are in it; --no-photos leaves them out" in said
+    assert "data:image/jpeg" in page
+    page, said = told("--no-photos")
+    assert "Photographs" not in page + said
+    assert "data:image/jpeg" not in page
+    assert f"--out {tmp_path / 'r.html'} --no-photos</code>" in page
+    with pytest.raises(UserError, match="its faces are of 300w, photographs of people"):
+        take(tmp_path, tmp_path / "shot.png")
+    # Faces that are drawn are no photographs.
+    (tmp_path / "run.json").write_text(json.dumps({**RUN, "data": {"format": "drawn"}}))
+    page, said = told()
+    assert "Photographs" not in page + said
+    assert "data:image/jpeg" in page
+
+
+def test_a_picture_is_told_of_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = few_results(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["report", str(results), "--out", str(tmp_path / "r.svg")])
+    said = " ".join(capsys.readouterr().out.split())
+    size = (tmp_path / "r.svg").stat().st_size
+    assert f"r.svg, {size / 1e3:.1f} kB" in said.replace(" r.svg", "r.svg")
+    assert "the page has all of them" not in said
+    assert "a page, --out report.html, has all of them" in said
 
 
 def test_layers_and_sustained_minutes_have_their_places(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from slimalign.benchmarks.report_page.frontier_plot import (
     step_of,
 )
 from slimalign.benchmarks.report_page.packing import Row, columns
-from slimalign.benchmarks.report_page.published import published_parts, published_rows
+from slimalign.benchmarks.report_page.published import Parts, published_parts, published_rows
 
 if TYPE_CHECKING:
     from slimalign.benchmarks.report_page.page import Subject
@@ -90,7 +90,7 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
         "start": ranked.settings.index(subject.shown),
         "spec": spec,
     }
-    note = "" if parts is None else _published_note(subject, parts[0])
+    note = "" if parts is None else _published_note(subject, *parts)
     return FrontierSection(document, subject.ranked.at(subject.shown), costs, errors, note, published, spec)
 
 
@@ -141,18 +141,20 @@ def _published_parts(subject: Subject) -> Any:
     return published_parts({name for r in held for name in r.subsets}, subject.normaliser, data_format)
 
 
-def _published_note(subject: Subject, dataset: str) -> str:
-    note = (
-        "On the axes of parameters and multiply-adds grey points are published figures, found at 256x256 pixels with "
-        "other training data"
+def _published_note(subject: Subject, dataset: str, parts: Parts) -> str:
+    drawn = ", ".join(
+        f"NME{axis.removeprefix('nme').replace(':', ' on ')} of the papers' {part} test set"
+        for axis, part in parts.items()
     )
-    if dataset != "300w":
-        return f"{note}."
     held = {r.images for r in subject.results.accuracy if r.split == subject.split}
     counts = " or ".join(map(str, sorted(held)))
+    sizes = ""
+    if dataset == "300w":
+        common, challenging = PAPERS_FACES["common"], PAPERS_FACES["challenge"]
+        sizes = f" ({PAPERS_FACES['full']} faces: {common} common and {challenging} challenging)"
     return (
-        f"{note}, on the papers' test faces of 300W ({PAPERS_FACES['common']} common, "
-        f"{PAPERS_FACES['challenge']} challenging); these results are on {counts} faces."
+        "On the axes of parameters and multiply-adds grey points are published figures, found at 256x256 pixels with "
+        f"other training data: {drawn}{sizes}. These results are on {counts} faces of the split {subject.split}."
     )
 
 

@@ -9,6 +9,7 @@
   const MOST_BARS = 300;
   const NEAR = 0.25;
   const NAME_ROOM = [120, 16]; // pixels across and up that a name takes
+  const LETTER = 7; // pixels of a letter, rather too many
   const PLOT_HEIGHT = 300;
   const MOST_NAMES = 14;
   const ERRORS = 1; // of vega's levels of logging
@@ -66,8 +67,16 @@
     const axis = { ...spec.config.axis, labelLimit: Math.max(90, Math.round(width * 0.3)) };
     const legend = { ...spec.config.legend, columns, labelLimit: Math.round(width * 0.8) };
     // Side by side, several legends are wider than a phone.
-    if (width < NARROW) legend.layout = { top: { direction: "vertical", anchor: "start" } };
-    return { ...spec, config: { ...spec.config, axis, legend } };
+    if (width < NARROW) {
+      legend.layout = { top: { direction: "vertical", anchor: "start" } };
+      Object.assign(legend, { labelFontSize: 10.5, labelLimit: width - 40 });
+    }
+    const made = { ...spec, config: { ...spec.config, axis, legend } };
+    const down = spec.encoding && spec.encoding.y;
+    if (!down || down.field !== "layer") return made;
+    // Layers differ at the end of their names: where there is no room the beginning goes.
+    const labelExpr = `truncate(datum.label, ${Math.floor(axis.labelLimit / LETTER)}, 'left')`;
+    return { ...made, encoding: { ...spec.encoding, y: { ...down, axis: { ...down.axis, labelExpr } } } };
   };
 
   const views = new Map();
@@ -333,10 +342,15 @@
     };
 
     // The table.
-    const columns = ["bundle", "runtime", "precision", "batch", "threads", "target", "protocol"]
-      .filter((name) => !["target", "protocol"].includes(name) || several(name))
-      .map((name) => ({ name, title: name, text: !["batch", "threads"].includes(name) }))
-      .concat(doc.axes.map((axis) => ({ ...axis, text: false })));
+    const figureColumns = (error) => doc.axes.filter((axis) => axis.error === error).map((axis) => ({ ...axis, text: false }));
+    const columns = [
+      { name: "bundle", title: "bundle", text: true },
+      ...figureColumns(true),
+      ...["runtime", "precision", "batch", "threads", "target", "protocol"]
+        .filter((name) => !["target", "protocol"].includes(name) || several(name))
+        .map((name) => ({ name, title: name, text: !["batch", "threads"].includes(name) })),
+      ...figureColumns(false),
+    ];
     const firstError = doc.axes.find((axis) => axis.error) || doc.axes[0];
     const order = { name: firstError ? firstError.name : "bundle", up: true };
     let whole = false;

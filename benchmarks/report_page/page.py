@@ -75,6 +75,11 @@ class Subject:
         return by_merit([*shown, *self.ranked.points], first_frontier(shown))
 
     @property
+    def photos(self) -> bool:
+        """Whether photographs of people are shown: faces of a data set that are not known to be drawn."""
+        return self.predictions is not None and self.data_format != DRAWN
+
+    @property
     def title(self) -> str:
         """What stands above the page: the name of the run, or of the results file."""
         return Path(self.path).name if self.recipe is None else str(self.recipe["name"])
@@ -179,6 +184,7 @@ def page_of(subject: Subject) -> Page:
         sections=sections,
         architecture=None if subject.architecture is None else architecture_uri(subject.architecture),
         predictions=None if subject.predictions is None else predictions_uri(subject.predictions),
+        photos=subject.photos,
         sustained=sustained_table(results.latency),
         states=state_tables(results.latencies),
         style=(here / "page.css").read_text(encoding="utf-8"),

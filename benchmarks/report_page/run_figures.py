@@ -22,6 +22,10 @@ from slimalign.targets.address import LOCAL
 
 MOST_LAYERS = 24
 """Layers that are drawn for each bundle, the slowest first."""
+LAYER_LETTERS = 34
+"""Of the end of a layer's name, by which layers differ."""
+STEP_FIGURES = ("val_nme", "test_nme", "test_failure_rate", "params", "macs", "size_bytes", "p50_ms")
+"""What waterfall.json tells of a step."""
 MEASURES = ("time", "multiply-adds", "bytes moved")
 
 
@@ -49,8 +53,9 @@ def waterfall_figure(waterfall: Mapping[str, Any], commands: tuple[str, ...]) ->
         .encode(x="val_nme:Q")
         .transform_filter("isValid(datum.val_nme)")
     )
-    texts = base.mark_text(align="left", dx=6, color=INK, fontSize=11.5).encode(
-        alt.X("end:Q"), text=alt.Text("test_nme:Q", format=".2f")
+    # Within its bar: at the end it would stand beside the line of the other faces.
+    texts = base.mark_text(align="left", color="#ffffff", fontSize=11.5, fontWeight=600).encode(
+        x=alt.value(6), text=alt.Text("test_nme:Q", format=".2f")
     )
     return Figure(
         key="waterfall",
@@ -75,9 +80,7 @@ def waterfall_rows(waterfall: Mapping[str, Any]) -> list[Row]:
             "runtime": step["runtime"],
             "way": way,
         }
-        row["end"] = max(step["test_nme"], step.get("val_nme") or 0.0)
-        figures = ("val_nme", "test_nme", "test_failure_rate", "params", "macs", "size_bytes", "p50_ms")
-        rows.append({**row, **{name: step.get(name) for name in figures}})
+        rows.append({**row, **{name: step.get(name) for name in STEP_FIGURES}})
     return rows
 
 
@@ -100,7 +103,10 @@ def layers_figure(records: Sequence[LayersRecord], commands: tuple[str, ...]) ->
         .mark_bar(cornerRadiusEnd=1)
         .encode(
             alt.X("share:Q").title("share of the whole network (%)").axis(tickCount=8).stack(None),
-            alt.Y("layer:N").sort(None).title(None),
+            alt.Y("layer:N")
+            .sort(None)
+            .title(None)
+            .axis(labelExpr=f"truncate(datum.label, {LAYER_LETTERS}, 'left')"),
             yOffset=alt.YOffset("measure:N").sort(list(MEASURES)),
             color=alt.Color("measure:N").scale(domain=list(MEASURES)).title(None),
             tooltip=[
