@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import rich.box
 from rich.table import Table
 
 from slimalign.benchmarks.points import Point
+from slimalign.benchmarks.report_page.chosen import point_names
 
 UNKNOWN = "?"
 
@@ -65,7 +67,12 @@ def narrow_table(title: str | None, columns: Mapping[str, bool]) -> Table:
 
 
 def table(points: Sequence[Point]) -> Table:
-    """``points`` as a table, best NME first; settings that all of them share stand in the title."""
+    """``points`` as a table, best NME first; settings that all of them share stand in the title.
+
+    Bundles of one name, runtime and precision are told apart by a part of their sha256.
+    """
+    names = point_names(points)
+    points = [replace(point, bundle=names[point.sha256]) for point in points]
     timed = [p for p in points if p.runtime is not None]
     shared = [name for name in SETTINGS if len({COLUMNS[name](p) for p in timed}) == 1]
     shown = {name: show for name, show in COLUMNS.items() if name not in shared}

@@ -11,6 +11,7 @@ and Chromium.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -18,16 +19,36 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from slimalign.benchmarks.mains import run_main
+from slimalign.benchmarks.report_page.page import DRAWN
 from slimalign.runtimes.errors import UserError
 
+RUN_NAME = "run.json"
+"""What a run tells of its faces; where it is written is above this floor."""
 WIDTH, HEIGHT = 1200, 920
 """Pixels of the picture."""
+
+
+def check_drawn(run_folder: Path) -> None:
+    """Raise UserError where the faces of ``run_folder`` are not known to be drawn: a picture shows no people."""
+    try:
+        recipe = json.loads((run_folder / RUN_NAME).read_text(encoding="utf-8"))
+        read = recipe["data"]["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{run_folder}: no {RUN_NAME} that tells of its faces; give the folder of a run"
+        ) from None
+    if read != DRAWN:
+        raise UserError(
+            f"{run_folder}: its faces are of {read}, photographs of people; give a run whose faces are drawn, as that "
+            "of slimalign demo"
+        )
 
 
 def take(run_folder: Path, out: Path) -> None:
     """Write the page of ``run_folder`` and take its picture into ``out``, from the frontier on."""
     from playwright.sync_api import sync_playwright
 
+    check_drawn(run_folder)
     program = shutil.which("chromium")
     if program is None:
         raise UserError("chromium: not installed; run apt-get install chromium")

@@ -472,17 +472,19 @@ def report(
     batch: int | None = None,
     threads: int | None = None,
     x: str | None = None,
+    photos: bool = True,
 ) -> list[Point]:
     """Write the report of a results file, or of a run folder, as one HTML page; the answer is the points it opens with.
 
     ``out`` may also end in .png or .svg: then it is the frontier alone. ``figures`` is a folder that gets every figure
     as SVG and its data as CSV. The page opens with the latency at ``batch`` and ``threads``, by default the smallest
     that were measured, and with the cost ``x`` across; ``protocol`` and ``target`` keep other latencies out.
+    Without ``photos`` the page does not show the test faces of a run.
     """
     from slimalign.reporting import Wish
     from slimalign.reporting import report as write
 
-    wish = Wish(split, normaliser, protocol, target, batch, threads, x)
+    wish = Wish(split, normaliser, protocol, target, batch, threads, x, photos)
     return write(Path(results), Path(out), wish, _path(figures)).points
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import shlex
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from slimalign.benchmarks.points import Point, join
+from slimalign.benchmarks.report_page.axes import drawn_axes
 from slimalign.benchmarks.report_page.frontier_plot import save_frontier
 from slimalign.benchmarks.report_page.page import Subject, page_of
+from slimalign.benchmarks.report_page.run_figures import STEP_FIGURES
 from slimalign.benchmarks.report_page.saved import save_figures
 from slimalign.benchmarks.report_page.settings import Ranked, Setting, ranked
 from slimalign.benchmarks.results import Results
@@ -36,7 +40,7 @@ class Wish:
     """What a report is to be about: the split and normaliser of its NME, and which latency it opens with.
 
     ``protocol`` and ``target`` keep other latencies out of it; ``x`` is the cost across. None leaves the choice to
-    what the results hold.
+    what the results hold. Without ``photos`` no face of a data set is in it.
     """
 
     split: str = "val"
@@ -46,15 +50,20 @@ class Wish:
     batch: int | None = None
     threads: int | None = None
     x: str | None = None
+    photos: bool = True
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and the ``points`` of the setting that it opens with, one of ``settings``."""
+    """What was written, and the ``points`` of the setting that it opens with, one of ``settings``.
+
+    ``photos`` says that the page shows photographs of people.
+    """
 
     points: list[Point]
     settings: int
     files: list[Path]
+    photos: bool = False
 
 
 def report(given: Path, out: Path, wish: Wish, figures: Path | None = None) -> Report:
@@ -71,19 +80,28 @@ def report(given: Path, out: Path, wish: Wish, figures: Path | None = None) -> R
     path = given / RESULTS_NAME if given.is_dir() else given
     found = held_records(path, wish.split, wish.normaliser, wish.protocol, wish.target)
     known = ranked(found, wish.split, wish.normaliser)
+    _check_cost(path, known, wish.x)
     shown = _shown(found, known, wish)
     files = [out]
     if out.suffix != PAGE:
         # One picture has room for one machine: several are refused.
         points = join(found, wish.split, wish.normaliser, batch=shown.batch, threads=shown.threads)
         save_frontier(points, out, wish.x or "latency")
+    subject = _subject(path, _again(path, out, wish, figures), found, known, shown, wish)
     if out.suffix == PAGE or figures is not None:
-        page = page_of(_subject(path, out, found, known, shown, wish))
+        page = page_of(subject)
         if out.suffix == PAGE:
             write_text(out, page.html)
         if figures is not None:
             files += save_figures(page, figures)
-    return Report(known.at(shown), len(known.settings), files)
+    return Report(known.at(shown), len(known.settings), files, out.suffix == PAGE and subject.photos)
+
+
+def _check_cost(path: Path, known: Ranked, x: str | None) -> None:
+    """Raise UserError where ``x`` is no cost that a point has."""
+    held = [axis.name for axis in drawn_axes(known.points)[0]]
+    if x is not None and x not in held:
+        raise UserError(f"--x {x}: no cost of {path}; choose one of {', '.join(held) or 'none'}")
 
 
 def _shown(found: Results, known: Ranked, wish: Wish) -> Setting:
@@ -99,24 +117,32 @@ def _shown(found: Results, known: Ranked, wish: Wish) -> Setting:
     raise UserError(f"no latency with {words}; the results hold {listed}")
 
 
-def _subject(path: Path, out: Path, found: Results, known: Ranked, shown: Setting, wish: Wish) -> Subject:
+def _again(path: Path, out: Path, wish: Wish, figures: Path | None) -> str:
+    """The command that makes the report again, with all that was wished."""
+    wished = ((entry.name, getattr(wish, entry.name)) for entry in fields(wish) if entry.name != "photos")
+    options = [*wished, ("figures", figures), ("out", out)]
+    words = [word for name, value in options if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["slimalign", "report", str(path), *words, *(() if wish.photos else ("--no-photos",))])
+
+
+def _subject(path: Path, again: str, found: Results, known: Ranked, shown: Setting, wish: Wish) -> Subject:
     folder = path.parent
-    run = _json(folder / RUN_NAME)
+    run = _json(folder / RUN_NAME, _is_run)
     return Subject(
         results=found,
         path=str(path),
-        out=str(out),
+        again=again,
         split=wish.split,
         normaliser=wish.normaliser,
         ranked=known,
         shown=shown,
         x=wish.x,
         places=_places(folder),
-        waterfall=_json(folder / WATERFALL_NAME),
+        waterfall=_json(folder / WATERFALL_NAME, _is_waterfall),
         recipe=run,
         run_folder=None if run is None else str(folder),
         architecture=_file(folder / ARCHITECTURE_NAME),
-        predictions=_file(folder / PREDICTIONS_NAME),
+        predictions=_file(folder / PREDICTIONS_NAME) if wish.photos else None,
     )
 
 
@@ -124,14 +150,54 @@ def _file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _json(path: Path) -> Mapping[str, Any] | None:
+def _json(path: Path, is_whole: Callable[[Any], bool]) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
+    mend = "let 'slimalign run' write it again, or move it away"
     try:
-        document: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise UserError(f"{path}: not JSON; let 'slimalign run' write it again, or move it away") from None
-    return document
+        raise UserError(f"{path}: not JSON; {mend}") from None
+    if not is_whole(document):
+        raise UserError(f"{path}: not as 'slimalign run' writes it; {mend}")
+    found: Mapping[str, Any] = document
+    return found
+
+
+def _is_run(document: Any) -> bool:
+    """Whether ``document`` has what the page takes of a run.json."""
+    held = document if isinstance(document, dict) else {}
+    data, faces = held.get("data"), held.get("faces")
+    return (
+        isinstance(held.get("name"), str)
+        and isinstance(data, dict)
+        and isinstance(data.get("format"), str)
+        and isinstance(faces, dict)
+        and all(isinstance(text, str) for text in faces.values())
+    )
+
+
+def _is_waterfall(document: Any) -> bool:
+    """Whether ``document`` has what the page takes of a waterfall.json: a recipe, and steps with their figures."""
+    steps = document.get("steps") if isinstance(document, dict) else None
+    return (
+        isinstance(steps, list)
+        and isinstance(document.get("recipe"), str)
+        and len(steps) > 0
+        and all(isinstance(step, dict) and _is_step(step) for step in steps)
+    )
+
+
+def _is_step(step: Mapping[str, Any]) -> bool:
+    texts = (step.get("step"), step.get("runtime"), step.get("precision", ""))
+    figures = (step.get(name) for name in STEP_FIGURES)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(step.get("test_nme"), (int, float))
+        and all(
+            value is None or (isinstance(value, (int, float)) and math.isfinite(value)) for value in figures
+        )
+    )
 
 
 def _places(folder: Path) -> dict[str, str]:

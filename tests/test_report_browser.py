@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from measured import BUNDLES, EVIL, few_results, many_results
+from measured import BUNDLES, EVIL, few_records, few_results, many_results
 from needs import needed
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from slimalign import api
+from slimalign.benchmarks.layers import Layer, LayersRecord
+from slimalign.benchmarks.report_page.published import published_rows
+from slimalign.benchmarks.results import AccuracyRecord, append
 
 DRAWN = "html[data-drawn=true]"
 FRONTIER = '[data-figure="frontier"]'
@@ -108,13 +113,75 @@ def test_other_axes_draw_another_chart(seen: Seen) -> None:
 def test_filters_hide_points_and_rows(seen: Seen) -> None:
     seen.page.locator("#runtimes input[value=litert]").uncheck()
     seen.page.wait_for_function(f"document.querySelectorAll(`{POINTS}`).length === 3")
-    assert set(first_cells(seen.page, 1)) == {"onnxruntime"}
+    heads = seen.page.locator("#table thead button").all_inner_texts()
+    assert set(first_cells(seen.page, heads.index("runtime"))) == {"onnxruntime"}
     seen.page.locator("#text").fill("BIG")
     seen.page.wait_for_function(f"document.querySelectorAll(`{POINTS}`).length === 1")
     assert set(first_cells(seen.page)) == {"big"}
     seen.page.locator("#text").fill("nothing has this name")
     seen.page.wait_for_function("document.querySelector('#frontier-note').textContent.startsWith('No point')")
     assert seen.page.locator("#count").inner_text() == "0 points"
+
+
+def corners(page: Page) -> list[tuple[float, float]]:
+    """The corners of the frontier's line as it is drawn, across and up, by the scales of the chart."""
+    path = page.locator(f"{FRONTIER} .mark-line path").first.get_attribute("d") or ""
+    return [(float(x), float(y)) for x, y in re.findall(r"([-\d.]+),([-\d.]+)", path)]
+
+
+def test_a_filtered_frontier_is_that_of_the_points_that_pass(seen: Seen) -> None:
+    whole = len(corners(seen.page))
+    # Without the fast runtime only the slow one's points, which all lay behind, are left: they are the frontier.
+    seen.page.locator("#runtimes input[value=onnxruntime]").uncheck()
+    seen.page.wait_for_function(f"document.querySelectorAll(`{POINTS}`).length === 3")
+    spots = [dot.get_attribute("transform") or "" for dot in seen.page.locator(POINTS).all()]
+    places = {tuple(round(float(part), 1) for part in re.findall(r"[-\d.]+", spot)[:2]) for spot in spots}
+    drawn = {(round(x, 1), round(y, 1)) for x, y in corners(seen.page)}
+    assert len(places) == 3
+    assert places <= drawn
+    assert len(corners(seen.page)) == whole
+    opacities = {dot.get_attribute("opacity") for dot in seen.page.locator(POINTS).all()}
+    assert opacities == {"1"}
+    assert "of the points that pass the filters" in seen.page.locator("#frontier-note").inner_text()
+    # One point alone has no line to another.
+    seen.page.locator("#text").fill("middle")
+    seen.page.wait_for_function(f"document.querySelectorAll(`{POINTS}`).length === 1")
+    assert len(corners(seen.page)) <= 1
+
+
+def published_page(folder: Path) -> Path:
+    """Results on faces with the subsets of 300W, beside which published figures are drawn."""
+    part = {"images": 20, "nme": 4.0, "failure_rate": 0.0, "auc": 50.0}
+    records = [
+        replace(record, subsets={"common": part, "challenge": part}, subset_nmes={})
+        if isinstance(record, AccuracyRecord)
+        else record
+        for record in few_records()
+    ]
+    append(folder / "results.jsonl", records)
+    api.report(folder / "results.jsonl", folder / "r.html", x="params")
+    return folder / "r.html"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_published_figure_tells_its_name_and_source(browser: Browser, tmp_path: Path, width: int) -> None:
+    opened = Seen(browser, published_page(tmp_path).as_uri(), width, touch=width < 500)
+    grey = opened.page.locator(f'{FRONTIER} .chart svg .mark-symbol.role-mark path[fill="#AEB4BB"]')
+    assert grey.count() > 5
+    grey.last.scroll_into_view_if_needed()
+    if width < 500:
+        grey.last.tap()
+        box = opened.page.locator("#details")
+    else:
+        grey.last.hover()
+        box = opened.page.locator(".tip")
+    box.locator("dl").wait_for()
+    name = box.locator("b").inner_text()
+    assert name in {row["name"] for row in published_rows("300w", {"nme": "full"})}
+    assert "published by" in box.inner_text()
+    assert "parameters" in box.inner_text()
+    assert opened.told == []
+    opened.context.close()
 
 
 def test_another_batch_size_shows_its_own_latencies(seen: Seen) -> None:
@@ -143,6 +210,41 @@ def test_a_finger_shows_them_too(browser: Browser, address: str) -> None:
     opened.page.locator(POINTS).first.tap()
     opened.page.locator("#details dl").wait_for()
     assert "NME (%)" in opened.page.locator("#details").inner_text()
+    assert opened.told == []
+    opened.context.close()
+
+
+def test_errors_stand_beside_the_name_which_stays_in_sight(browser: Browser, address: str) -> None:
+    opened = Seen(browser, address, width=390)
+    heads = opened.page.locator("#table thead button").all_inner_texts()
+    assert heads[:2] == ["bundle", "NME (%)"]
+    assert heads.index("runtime") == 1 + sum(head.startswith(("NME", "failure")) for head in heads)
+    opened.page.locator("#points .scroll").evaluate("element => element.scrollLeft = 400")
+    name = opened.page.locator("#table tbody td:first-child").first.bounding_box()
+    assert name is not None
+    assert name["x"] >= 0
+    opened.context.close()
+
+
+def test_visits_are_counted_in_whole_numbers(browser: Browser, address: str) -> None:
+    opened = Seen(browser, address, width=390)
+    labels = opened.page.locator('[data-figure="time"] .chart svg .role-axis-label text').all_text_contents()
+    assert {"1", "2", "3"} <= set(labels)
+    assert not any(label.endswith(".0") for label in labels)
+    opened.context.close()
+
+
+def test_layers_keep_the_end_of_their_names_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    stem = "network.stages.fusions.branches.convolutions."
+    layers = tuple(Layer(f"{stem}{part}", "Conv", 1, 10, 4, 1.0) for part in ("first", "second"))
+    path = few_results(tmp_path)
+    append(path, [LayersRecord("net", "a", "fp32", layers, runtime="litert", threads=1)])
+    api.report(path, tmp_path / "r.html")
+    opened = Seen(browser, (tmp_path / "r.html").as_uri(), width=390)
+    labels = opened.page.locator(
+        '[data-figure="layers"] .chart svg .role-axis-label text'
+    ).all_text_contents()
+    assert {label[-6:] for label in labels} >= {".first", "second"}
     assert opened.told == []
     opened.context.close()
 

@@ -22,12 +22,20 @@ def by_merit(points: Sequence[Point], frontier: Sequence[Point]) -> list[str]:
 
 def names_of(records: Iterable[AnyLatency | AccuracyRecord], precisions: Mapping[str, str]) -> dict[str, str]:
     """A name for each bundle by its sha256, with a part of it where another has that name, runtime and precision."""
-    held: dict[tuple[str, str, str | None], set[str]] = {}
+    return _told_apart((r.sha256, r.bundle, r.runtime, precisions.get(r.sha256)) for r in records)
+
+
+def point_names(points: Iterable[Point]) -> dict[str, str]:
+    """``names_of`` the bundles of ``points``."""
+    return _told_apart((point.sha256, point.bundle, point.runtime, point.precision) for point in points)
+
+
+def _told_apart(bundles: Iterable[tuple[str, str, str | None, str | None]]) -> dict[str, str]:
+    held: dict[tuple[str, str | None, str | None], set[str]] = {}
     known = {}
-    for record in records:
-        kind = (record.bundle, record.runtime, precisions.get(record.sha256))
-        held.setdefault(kind, set()).add(record.sha256)
-        known[record.sha256] = record.bundle
+    for sha256, name, runtime, precision in bundles:
+        held.setdefault((name, runtime, precision), set()).add(sha256)
+        known[sha256] = name
     double = {sha256 for sha256s in held.values() if len(sha256s) > 1 for sha256 in sha256s}
     return {
         sha256: f"{name} {sha256[:SHORT_HASH]}" if sha256 in double else name

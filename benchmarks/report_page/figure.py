@@ -115,6 +115,7 @@ def look() -> dict[str, Any]:
         "domain": False,
         "tickColor": LINE,
         "labelOverlap": "greedy",
+        "labelSeparation": 8,
         "labelLimit": 230,
     }
     return {

@@ -12,10 +12,14 @@ from slimalign.benchmarks.axes import Axis
 from slimalign.benchmarks.frontier import frontier, unbeaten_points
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, title
+from slimalign.benchmarks.report_page.chosen import point_names
 from slimalign.benchmarks.report_page.drawing import save_chart
 from slimalign.benchmarks.report_page.figure import INK, SOFT, Spec, precision_scale, runtime_scale, spec_of
 from slimalign.benchmarks.report_page.packing import Row
 from slimalign.runtimes.errors import UserError
+
+Spot = tuple[float, float]
+"""Values across and up."""
 
 NOT_TIMED = "not timed"
 ON, UNSURE, OFF, PUBLISHED = "on the frontier", "uncertain", "behind it", "published"
@@ -57,22 +61,30 @@ def curve(points: Sequence[Point], x: Axis, y: Axis) -> Curve:
 def _named(points: Sequence[Point], wanted: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
     """Those of ``wanted`` whose names do not lie on each other where all ``points`` are drawn."""
     drawn = [(a, b) for p in points if (a := x.value(p)) and a > 0 and (b := y.value(p)) is not None]
+    held = [point for point in wanted if (x.value(point) or 0) > 0 and y.value(point) is not None]
+    found = spaced(drawn, [(x.value(point) or 0.0, y.value(point) or 0.0) for point in held])
+    return [held[place] for place in found[:MOST_NAMES]]
+
+
+def spaced(drawn: Sequence[Spot], wanted: Sequence[Spot], taken: Sequence[Spot] = ()) -> list[int]:
+    """Places of the ``wanted`` whose names lie neither on each other nor on those of ``taken``, where all ``drawn``
+    are shown with a logarithmic x.
+    """
     if not drawn:
         return []
-    spans = [(math.log(min(column)), math.log(max(column))) for column in ([a for a, _ in drawn],)]
-    ups = (min(b for _, b in drawn), max(b for _, b in drawn))
-    taken: list[tuple[float, float]] = []
-    named: list[Point] = []
-    for point in wanted:
-        a, b = x.value(point), y.value(point)
-        if not a or b is None:
-            continue
-        spot = (_share(math.log(a), *spans[0]) * PLOT[0], _share(b, *ups) * PLOT[1])
-        free = all(any(abs(spot[i] - other[i]) > NAME_ROOM[i] for i in (0, 1)) for other in taken)
-        if free and len(named) < MOST_NAMES:
-            taken.append(spot)
-            named.append(point)
-    return named
+    across = (math.log(min(x for x, _ in drawn)), math.log(max(x for x, _ in drawn)))
+    up = (min(y for _, y in drawn), max(y for _, y in drawn))
+
+    def pixels(spot: Spot) -> Spot:
+        return (_share(math.log(spot[0]), *across) * PLOT[0], _share(spot[1], *up) * PLOT[1])
+
+    held = [pixels(spot) for spot in taken]
+    found = []
+    for place, spot in enumerate(map(pixels, wanted)):
+        if all(any(abs(spot[i] - other[i]) > NAME_ROOM[i] for i in (0, 1)) for other in held):
+            held.append(spot)
+            found.append(place)
+    return found
 
 
 def _share(value: float, low: float, high: float) -> float:
@@ -82,6 +94,7 @@ def _share(value: float, low: float, high: float) -> float:
 def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[dict[str, Any]]:
     """What the chart draws of ``points``: those with a value on both axes, of which costs are above zero."""
     on, unsure, named = set(found.line), set(found.uncertain), set(found.named)
+    names = point_names(points)
     rows = []
     for place, point in enumerate(points):
         across, up = x.value(point), y.value(point)
@@ -92,7 +105,7 @@ def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[
         state = UNSURE if place in unsure else ON if place in on else OFF
         rows.append(
             {
-                "bundle": point.bundle,
+                "bundle": names[point.sha256],
                 "runtime": point.runtime or NOT_TIMED,
                 "precision": point.precision or "unknown",
                 "x": across,
@@ -102,7 +115,7 @@ def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[
                 "y_low": y_low,
                 "y_high": y_high,
                 "state": state,
-                "name": point.bundle if place in named else "",
+                "name": names[point.sha256] if place in named else "",
                 "place": place,
             }
         )
@@ -126,8 +139,8 @@ def frontier_spec(runtimes: Sequence[str], precisions: Sequence[str], interactiv
     on, unsure = alt.datum.state == ON, alt.datum.state == UNSURE
     grey = (
         alt.Chart(published)
-        .mark_point(shape="circle", filled=True, color="#AEB4BB", size=55, opacity=1)
-        .encode(across, up, tooltip=["name:N", alt.Tooltip("source:N"), "x:Q", "y:Q"])
+        .mark_point(shape="circle", filled=True, color="#AEB4BB", size=70, opacity=1)
+        .encode(across, up, tooltip="name:N")
     )
     grey_names = (
         alt.Chart(published)
@@ -201,12 +214,23 @@ def line_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[R
     return [{"x": x.value(p), "y": y.value(p), "order": number} for number, p in enumerate(line)]
 
 
-def published_dots(published: Sequence[Mapping[str, Any]], x: Axis, y: Axis) -> list[Row]:
-    """The ``published`` methods that have figures on both axes."""
+def published_dots(
+    published: Sequence[Mapping[str, Any]], x: Axis, y: Axis, points: Sequence[Row]
+) -> list[Row]:
+    """The ``published`` methods that have figures on both axes, labelled where neither those nor ``points`` stand."""
     known = [m for m in published if m.get(x.name) is not None and m.get(y.name) is not None]
+    spots = [(m[x.name], m[y.name]) for m in known]
+    drawn = [(row["x"], row["y"]) for row in points]
+    labelled = set(spaced([*drawn, *spots], spots, drawn))
     return [
-        {"name": m["name"], "label": m["name"], "source": m["source"], "x": m[x.name], "y": m[y.name]}
-        for m in known
+        {
+            "name": m["name"],
+            "label": m["name"] if place in labelled else "",
+            "source": m["source"],
+            "x": a,
+            "y": b,
+        }
+        for place, (m, (a, b)) in enumerate(zip(known, spots, strict=True))
     ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slimalign.benchmarks.axes import Axis
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, is_error, title
+from slimalign.benchmarks.report_page.chosen import point_names
 from slimalign.benchmarks.report_page.figure import Spec
 from slimalign.benchmarks.report_page.frontier_plot import (
     NOT_TIMED,
@@ -23,7 +24,7 @@ from slimalign.benchmarks.report_page.frontier_plot import (
     step_of,
 )
 from slimalign.benchmarks.report_page.packing import Row, columns
-from slimalign.benchmarks.report_page.published import published_parts, published_rows
+from slimalign.benchmarks.report_page.published import Parts, published_parts, published_rows
 
 if TYPE_CHECKING:
     from slimalign.benchmarks.report_page.page import Subject
@@ -57,9 +58,10 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
     parts = _published_parts(subject)
     published = [] if parts is None else published_rows(*parts)
     runtimes, precisions = kinds(ranked.points)
+    names = point_names(ranked.points)
     spec = frontier_spec(runtimes, precisions, interactive=True)
     document = {
-        "points": columns([point_row(point, axes) for point in ranked.points]),
+        "points": columns([point_row(point, axes, names[point.sha256]) for point in ranked.points]),
         "axes": [
             {
                 "name": axis.name,
@@ -68,6 +70,8 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
                 "format": number_format(axis),
                 "count": axis.unit in ("", "bytes"),
                 "step": step_of(axis),
+                "more": axis.more_is_better,
+                "digits": axis.digits,
             }
             for axis in axes
         ],
@@ -86,28 +90,28 @@ def frontier_section(subject: Subject) -> FrontierSection | None:
         "start": ranked.settings.index(subject.shown),
         "spec": spec,
     }
-    note = "" if parts is None else _published_note(subject, parts[0])
+    note = "" if parts is None else _published_note(subject, *parts)
     return FrontierSection(document, subject.ranked.at(subject.shown), costs, errors, note, published, spec)
 
 
 def _curves(
     subject: Subject, costs: Sequence[Axis], errors: Sequence[Axis]
 ) -> dict[str, list[tuple[int, ...]]]:
-    """Line, uncertain and named points by ``setting|cost|error``."""
+    """Line and uncertain points by ``setting|cost|error``."""
     made = {}
     for number, setting in enumerate(subject.ranked.settings):
         points = subject.ranked.at(setting)
         for x in costs:
             for y in errors:
                 found = curve(points, x, y)
-                made[f"{number}|{x.name}|{y.name}"] = [found.line, found.uncertain, found.named]
+                made[f"{number}|{x.name}|{y.name}"] = [found.line, found.uncertain]
     return made
 
 
-def point_row(point: Point, axes: Sequence[Axis]) -> dict[str, Any]:
+def point_row(point: Point, axes: Sequence[Axis], name: str) -> dict[str, Any]:
     """What the page keeps of a point: what it is, and of each axis value and interval."""
     row: dict[str, Any] = {
-        "bundle": point.bundle,
+        "bundle": name,
         "sha256": point.sha256[:SHORT_HASH],
         "runtime": point.runtime or NOT_TIMED,
         "precision": point.precision or "unknown",
@@ -137,18 +141,20 @@ def _published_parts(subject: Subject) -> Any:
     return published_parts({name for r in held for name in r.subsets}, subject.normaliser, data_format)
 
 
-def _published_note(subject: Subject, dataset: str) -> str:
-    note = (
-        "On the axes of parameters and multiply-adds grey points are published figures, found at 256x256 pixels with "
-        "other training data"
+def _published_note(subject: Subject, dataset: str, parts: Parts) -> str:
+    drawn = ", ".join(
+        f"NME{axis.removeprefix('nme').replace(':', ' on ')} of the papers' {part} test set"
+        for axis, part in parts.items()
     )
-    if dataset != "300w":
-        return f"{note}."
     held = {r.images for r in subject.results.accuracy if r.split == subject.split}
     counts = " or ".join(map(str, sorted(held)))
+    sizes = ""
+    if dataset == "300w":
+        common, challenging = PAPERS_FACES["common"], PAPERS_FACES["challenge"]
+        sizes = f" ({PAPERS_FACES['full']} faces: {common} common and {challenging} challenging)"
     return (
-        f"{note}, on the papers' test faces of 300W ({PAPERS_FACES['common']} common, "
-        f"{PAPERS_FACES['challenge']} challenging); these results are on {counts} faces."
+        "On the axes of parameters and multiply-adds grey points are published figures, found at 256x256 pixels with "
+        f"other training data: {drawn}{sizes}. These results are on {counts} faces of the split {subject.split}."
     )
 
 
@@ -163,7 +169,7 @@ def static_frontiers(section: FrontierSection) -> list[tuple[str, Spec, list[dic
                 data = {
                     "points": rows,
                     "line": line_rows(section.points, found, x, y),
-                    "published": published_dots(section.published, x, y),
+                    "published": published_dots(section.published, x, y, rows),
                 }
                 made.append(
                     (f"frontier-{x.name}-{y.name}", {**set_axes(section.spec, x, y), "datasets": data}, rows)

@@ -23,8 +23,6 @@ from slimalign.benchmarks.throughput import throughput_knee
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.timing import Record
 
-WHOLE = "datum.value % 1 ? '' : datum.label"
-"""Between two visits stands no number."""
 PARTS = 10
 """Into so many equal parts the calls of a record are told that does not know its visits."""
 
@@ -39,7 +37,9 @@ def sweep_figures(
     bundles = list(dict.fromkeys(record.sha256 for sweep in sweeps for record in sweep[:1]))
     kept = set(bundles[:MOST_SERIES])
     note = left_out(len(kept), len(bundles), "bundles")
-    rows = [row for sweep in sweeps if sweep[0].sha256 in kept for row in sweep_rows(sweep, names)]
+    shown = [sweep for sweep in sweeps if sweep[0].sha256 in kept]
+    titles = sweep_titles(shown, names)
+    rows = [row for sweep, title in zip(shown, titles, strict=True) for row in sweep_rows(sweep, title)]
     chooser = Chooser("bundle", "Bundle")
     return [
         Figure(
@@ -85,7 +85,25 @@ def sweeps_of(latencies: Iterable[AnyLatency], order: Sequence[str]) -> list[lis
     return sorted(found, key=lambda sweep: (rank[sweep[0].sha256], sweep[0].runtime, sweep[0].threads))
 
 
-def sweep_rows(sweep: Sequence[AnyLatency], names: Mapping[str, str]) -> list[Row]:
+def sweep_titles(sweeps: Sequence[Sequence[AnyLatency]], names: Mapping[str, str]) -> list[str]:
+    """By what each sweep is chosen: its bundle, and the precision, target and protocol where one bundle has several.
+
+    Colour and dash of a line are its runtime and threads: what else lines differ in keeps them apart.
+    """
+    kinds = [(sweep[0].precision, sweep[0].target, sweep[0].protocol) for sweep in sweeps]
+    held: dict[str, set[tuple[str, str, str]]] = {}
+    for sweep, kind in zip(sweeps, kinds, strict=True):
+        held.setdefault(names[sweep[0].sha256], set()).add(kind)
+    titles = []
+    for sweep, kind in zip(sweeps, kinds, strict=True):
+        name = names[sweep[0].sha256]
+        several = [len(set(column)) > 1 for column in zip(*held[name], strict=True)]
+        words = [word for word, told in zip(kind, several, strict=True) if told]
+        titles.append(" · ".join([name, *words]))
+    return titles
+
+
+def sweep_rows(sweep: Sequence[AnyLatency], title: str) -> list[Row]:
     """One row for each batch size of one of ``sweeps_of``."""
     medians = [record.p50_ms or 0.0 for record in sweep]
     throughputs = {
@@ -102,7 +120,7 @@ def sweep_rows(sweep: Sequence[AnyLatency], names: Mapping[str, str]) -> list[Ro
         threads = f"{record.threads} thread{'s' if record.threads > 1 else ''}"
         rows.append(
             {
-                "bundle": names[record.sha256],
+                "bundle": title,
                 "runtime": record.runtime,
                 "way": f"{way_of(record.runtime, record.precision)}, {threads}, {record.target}, {record.protocol}",
                 "precision": record.precision,
@@ -166,7 +184,7 @@ def time_figure(
     if not rows:
         return None
     base = alt.Chart(alt.NamedData(name="rows")).encode(
-        alt.X("visit:Q").title("visit, in the order they were made").axis(labelExpr=WHOLE),
+        alt.X("visit:Q").title("visit, in the order they were made").axis(format="d", tickMinStep=1),
         alt.Y("share:Q").title("median of the visit (% of the record's)").scale(zero=False, padding=12),
         color=alt.Color("series:N").title(None),
     )

@@ -8,6 +8,10 @@
   const FIRST_ROWS = 25;
   const MOST_BARS = 300;
   const NEAR = 0.25;
+  const NAME_ROOM = [120, 16]; // pixels across and up that a name takes
+  const LETTER = 7; // pixels of a letter, rather too many
+  const PLOT_HEIGHT = 300;
+  const MOST_NAMES = 14;
   const ERRORS = 1; // of vega's levels of logging
 
   const made = (tag, text, attributes = {}) => {
@@ -63,8 +67,16 @@
     const axis = { ...spec.config.axis, labelLimit: Math.max(90, Math.round(width * 0.3)) };
     const legend = { ...spec.config.legend, columns, labelLimit: Math.round(width * 0.8) };
     // Side by side, several legends are wider than a phone.
-    if (width < NARROW) legend.layout = { top: { direction: "vertical", anchor: "start" } };
-    return { ...spec, config: { ...spec.config, axis, legend } };
+    if (width < NARROW) {
+      legend.layout = { top: { direction: "vertical", anchor: "start" } };
+      Object.assign(legend, { labelFontSize: 10.5, labelLimit: width - 40 });
+    }
+    const made = { ...spec, config: { ...spec.config, axis, legend } };
+    const down = spec.encoding && spec.encoding.y;
+    if (!down || down.field !== "layer") return made;
+    // Layers differ at the end of their names: where there is no room the beginning goes.
+    const labelExpr = `truncate(datum.label, ${Math.floor(axis.labelLimit / LETTER)}, 'left')`;
+    return { ...made, encoding: { ...spec.encoding, y: { ...down, axis: { ...down.axis, labelExpr } } } };
   };
 
   const views = new Map();
@@ -165,23 +177,34 @@
       }
       return told;
     };
-    const fill = (place, point) => {
+    // What a mark tells: a point of ours, or a published figure; null for all else.
+    const toldOf = (item) => {
+      const datum = item && item.datum;
+      if (!datum) return null;
+      if (datum.place !== undefined) return { name: points[datum.place].bundle, figures: figuresOf(points[datum.place]) };
+      if (datum.source === undefined) return null;
+      const [x, y] = ["axis-x", "axis-y"].map((id) => axisNamed(byId(id).value));
+      return { name: datum.name, figures: [["published by", datum.source],
+        [x.title, short(datum.x, x.count)], [y.title, short(datum.y, y.count)]] };
+    };
+    const fill = (place, told) => {
       const list = made("dl");
-      for (const [name, text] of figuresOf(point)) {
+      for (const [name, text] of told.figures) {
         const pair = place.classList.contains("tip") ? list : list.appendChild(made("div"));
         pair.append(made("dt", name), made("dd", text));
       }
-      place.replaceChildren(made("b", point.bundle), list);
+      place.replaceChildren(made("b", told.name), list);
     };
 
     const tip = made("div", undefined, { class: "tip", hidden: "" });
     document.body.append(tip);
     const hover = (_, event, item, value) => {
-      if (value === null || value === undefined || value === "" || !item.datum || item.datum.place === undefined) {
+      const told = value === null || value === undefined || value === "" ? null : toldOf(item);
+      if (!told) {
         tip.hidden = true;
         return;
       }
-      fill(tip, points[item.datum.place]);
+      fill(tip, told);
       tip.hidden = false;
       const room = 12;
       const left = Math.min(event.clientX + room, window.innerWidth - tip.offsetWidth - room);
@@ -198,42 +221,91 @@
       return number;
     };
 
+    // What stays of the frontier where filters hide points: as slimalign computes it, but with the noise of a difference
+    // from the two intervals, as the errors of single faces are not in the page.
+    const costOf = (axis, point) => {
+      const kept = axis.digits === null ? point[axis.name] : +point[axis.name].toFixed(axis.digits);
+      return axis.more ? -kept : kept;
+    };
+    const reachOf = (axis, point) => {
+      const [low, high] = [point[`${axis.name} low`], point[`${axis.name} high`]];
+      return low === null ? 0 : (high - low) / 2;
+    };
+    const curveOf = (places, x, y) => {
+      const spots = places.map((place) => ({ place, costs: [x, y].map((axis) => costOf(axis, points[place])),
+        reach: [x, y].map((axis) => reachOf(axis, points[place])) }));
+      const asGood = (one, other) => one.costs.every((cost, axis) => cost <= other.costs[axis]);
+      const beats = (one, other) => asGood(one, other) && one.costs.some((cost, axis) => cost < other.costs[axis]);
+      const surely = (one, other) => one.costs.some((cost, axis) => other.costs[axis] - cost > 0
+        && other.costs[axis] - cost > Math.hypot(one.reach[axis], other.reach[axis]));
+      const line = spots.filter((one) => !spots.some((other) => beats(other, one)));
+      const unbeaten = new Set(line);
+      const kept = spots.filter((one) => unbeaten.has(one) || !spots.some((other) => asGood(other, one) && surely(other, one)));
+      const unsure = kept.filter((one) => !unbeaten.has(one)
+        || kept.some((other) => surely(other, one) && !surely(one, other)));
+      line.sort((one, other) => points[one.place][x.name] - points[other.place][x.name]);
+      return [line, unsure].map((found) => found.map((one) => one.place));
+    };
+
+    // Those of the wanted whose names do not lie on each other, or on what is taken, where all rows are drawn.
+    const spaced = (rows, wanted, taken = []) => {
+      const span = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+      const [across, up] = [span(rows.map((row) => Math.log(row.x))), span(rows.map((row) => row.y))];
+      const share = (value, [low, high]) => (high === low ? 0.5 : (value - low) / (high - low));
+      const pixels = (row) => [share(Math.log(row.x), across) * chart.clientWidth * 0.85, share(row.y, up) * PLOT_HEIGHT];
+      const held = taken.map(pixels);
+      return wanted.filter((row) => {
+        const spot = pixels(row);
+        const free = held.every((other) => NAME_ROOM.some((room, axis) => Math.abs(spot[axis] - other[axis]) > room));
+        if (free) held.push(spot);
+        return free;
+      });
+    };
+
     const frontierData = (number, x, y) => {
       const setting = doc.settings[number];
-      const [line, unsure, named] = doc.curves[`${number}|${x.name}|${y.name}`];
-      const sets = [line, unsure, named].map((places) => new Set(places));
+      const passed = setting.points.filter((place) => passing(points[place]));
+      const whole = passed.length === setting.points.length;
+      const known = passed.filter((place) => points[place][x.name] > 0 && points[place][y.name] !== null);
+      const [line, unsure] = whole
+        ? doc.curves[`${number}|${x.name}|${y.name}`].map((owns) => owns.map((own) => setting.points[own]))
+        : curveOf(known, x, y);
+      const [lined, doubted] = [new Set(line), new Set(unsure)];
       const wide = chart.clientWidth >= NARROW;
-      const rows = [];
-      setting.points.forEach((place, own) => {
+      let rows = known.map((place) => {
         const point = points[place];
-        if (!passing(point) || !(point[x.name] > 0) || point[y.name] === null) return;
-        const state = sets[1].has(own) ? "uncertain" : sets[0].has(own) ? "on the frontier" : "behind it";
-        rows.push({ bundle: point.bundle, runtime: point.runtime, precision: point.precision,
+        const state = doubted.has(place) ? "uncertain" : lined.has(place) ? "on the frontier" : "behind it";
+        return { bundle: point.bundle, runtime: point.runtime, precision: point.precision,
           x: point[x.name], x_low: point[`${x.name} low`], x_high: point[`${x.name} high`],
           y: point[y.name], y_low: point[`${y.name} low`], y_high: point[`${y.name} high`],
-          state, name: wide && sets[2].has(own) ? point.bundle : "", place });
+          state, name: "", place };
       });
       if (byId("near").checked) {
         const best = rows.filter((row) => row.state !== "behind it").map((row) => row.y);
         const room = NEAR * (Math.max(...best) - Math.min(...best)) + 1e-9;
         const limit = Math.max(...best) + Math.max(room, 0.1 * Math.max(...best));
-        rows.splice(0, rows.length, ...rows.filter((row) => row.y <= limit));
+        rows = rows.filter((row) => row.y <= limit);
       }
       if (rows.length > MOST_BARS) {
         for (const row of rows) if (row.state === "behind it") row.x_low = row.y_low = null;
       }
-      const corners = line.map((own, order) => {
-        const point = points[setting.points[own]];
-        return { x: point[x.name], y: point[y.name], order };
-      }).filter((corner) => corner.x > 0);
       const published = doc.published.filter((one) => one[x.name] != null && one[y.name] != null)
-        .map((one) => ({ name: one.name, label: wide ? one.name : "", source: one.source, x: one[x.name], y: one[y.name] }));
-      return { points: rows, line: corners, published };
+        .map((one) => ({ name: one.name, label: "", source: one.source, x: one[x.name], y: one[y.name] }));
+      if (wide) {
+        const all = [...rows, ...published];
+        const first = rows.filter((row) => lined.has(row.place)).sort((a, b) => a.x - b.x);
+        const others = rows.filter((row) => doubted.has(row.place) && !lined.has(row.place));
+        for (const row of spaced(all, [...first, ...others]).slice(0, MOST_NAMES)) row.name = row.bundle;
+        for (const row of spaced(all, published, rows)) row.label = row.name;
+      }
+      const corners = line.map((place, order) => ({ x: points[place][x.name], y: points[place][y.name], order }))
+        .filter((corner) => corner.x > 0);
+      return { points: rows, line: corners, published, whole };
     };
 
     const drawFrontier = async () => {
       const [x, y, number] = [axisNamed(byId("axis-x").value), axisNamed(byId("axis-y").value), settingNow()];
-      const data = frontierData(number, x, y);
+      const { whole: unfiltered, ...data } = frontierData(number, x, y);
       const layer = doc.spec.layer.map((part) => {
         const encoding = { ...part.encoding };
         for (const [channel, axis] of [["x", x], ["y", y]]) {
@@ -243,15 +315,18 @@
         return { ...part, encoding, mark };
       });
       const lacking = doc.settings[number].points.filter((place) => passing(points[place])).length - data.points.length;
-      byId("frontier-note").textContent = lacking > 0
-        ? `${lacking} points are not drawn: they lack one of the figures${byId("near").checked ? ", or lie far behind" : ""}.` : "";
+      const notes = [];
+      if (lacking > 0) notes.push(`${lacking} points are not drawn: they lack one of the figures${byId("near").checked ? ", or lie far behind" : ""}.`);
+      if (!unfiltered) notes.push("The frontier is that of the points that pass the filters; what is uncertain is judged by the intervals alone.");
+      byId("frontier-note").textContent = notes.join(" ");
       if (!data.points.length) {
         tip.hidden = true;
         byId("frontier-note").textContent = "No point that passes the filters has both figures.";
       }
       const view = await draw("frontier", chart, { ...doc.spec, layer, datasets: data }, data.points, { tooltip: hover });
       view.addEventListener("click", (_, item) => {
-        if (item && item.datum && item.datum.place !== undefined) fill(byId("details"), points[item.datum.place]);
+        const told = toldOf(item);
+        if (told) fill(byId("details"), told);
       });
     };
 
@@ -267,10 +342,15 @@
     };
 
     // The table.
-    const columns = ["bundle", "runtime", "precision", "batch", "threads", "target", "protocol"]
-      .filter((name) => !["target", "protocol"].includes(name) || several(name))
-      .map((name) => ({ name, title: name, text: !["batch", "threads"].includes(name) }))
-      .concat(doc.axes.map((axis) => ({ ...axis, text: false })));
+    const figureColumns = (error) => doc.axes.filter((axis) => axis.error === error).map((axis) => ({ ...axis, text: false }));
+    const columns = [
+      { name: "bundle", title: "bundle", text: true },
+      ...figureColumns(true),
+      ...["runtime", "precision", "batch", "threads", "target", "protocol"]
+        .filter((name) => !["target", "protocol"].includes(name) || several(name))
+        .map((name) => ({ name, title: name, text: !["batch", "threads"].includes(name) })),
+      ...figureColumns(false),
+    ];
     const firstError = doc.axes.find((axis) => axis.error) || doc.axes[0];
     const order = { name: firstError ? firstError.name : "bundle", up: true };
     let whole = false;

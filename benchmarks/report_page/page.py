@@ -17,10 +17,11 @@ from slimalign.benchmarks.report_page.chosen import by_merit, judged, names_of, 
 from slimalign.benchmarks.report_page.commands import (
     FACES,
     Places,
+    all_places,
     bench_commands,
     eval_commands,
+    formats_of,
     profile_commands,
-    report_command,
 )
 from slimalign.benchmarks.report_page.device import state_tables, sustained_table
 from slimalign.benchmarks.report_page.figure import Figure, Section
@@ -37,6 +38,8 @@ from slimalign.runtimes.errors import UserError
 
 LIBRARIES = "window.vegaEmbed = vegaEmbed;"
 """What the page's script takes of vega, vega-lite and vega-embed."""
+DRAWN = "drawn"
+"""The format of faces that a run has drawn itself."""
 MOST_BYTES = 6_000_000
 """A page that is larger is no mail's attachment any more."""
 
@@ -45,14 +48,14 @@ MOST_BYTES = 6_000_000
 class Subject:
     """What a page is about: ``results``, read from ``path``, judged on ``split`` by ``normaliser``.
 
-    ``shown`` is the setting that the page opens with, ``x`` the cost. ``places`` are the paths of bundles as far as
-    they are known; ``waterfall`` and ``recipe`` are what the files of a run hold, ``architecture`` and ``predictions``
-    are files.
+    ``again`` is the command that makes the page. ``shown`` is the setting that it opens with, ``x`` the cost.
+    ``places`` are the paths of bundles as far as they are known; ``waterfall`` and ``recipe`` are what the files of a
+    run hold, ``architecture`` and ``predictions`` are files.
     """
 
     results: Results
     path: str
-    out: str
+    again: str
     split: str
     normaliser: str
     ranked: Ranked
@@ -72,33 +75,56 @@ class Subject:
         return by_merit([*shown, *self.ranked.points], first_frontier(shown))
 
     @property
+    def photos(self) -> bool:
+        """Whether photographs of people are shown: faces of a data set that are not known to be drawn."""
+        return self.predictions is not None and self.data_format != DRAWN
+
+    @property
     def title(self) -> str:
         """What stands above the page: the name of the run, or of the results file."""
         return Path(self.path).name if self.recipe is None else str(self.recipe["name"])
 
+    @cached_property
+    def paths(self) -> Places:
+        """What commands call each bundle."""
+        return all_places(self.results, self.places)
+
     @property
     def eval_lines(self) -> tuple[str, ...]:
-        """What measures the accuracy again."""
-        return eval_commands(
-            judged(self.results, self.order, self.split, self.normaliser), self.places, self.path
+        """What measures the accuracy again; faces that a run has drawn lie in no folder: it is made again."""
+        held = judged(self.results, self.order, self.split, self.normaliser)
+        own: dict[str, str] = {}
+        if self.recipe is not None:
+            own = dict.fromkeys(self.recipe["faces"].values(), self.recipe["data"]["format"])
+        drawn = [record for record in held if own.get(record.faces) == DRAWN]
+        read = [record for record in held if own.get(record.faces) != DRAWN]
+        formats = {**own, **formats_of(self.results.latencies)}
+        return (
+            *(self.run_lines if drawn else ()),
+            *eval_commands(read, self.paths, formats, self.path),
         )
+
+    @property
+    def data_format(self) -> str | None:
+        """How the run has read its faces, None where there is no run."""
+        return None if self.recipe is None else self.recipe["data"]["format"]
 
     @property
     def bench_lines(self) -> tuple[str, ...]:
         """What measures the latency again."""
-        return bench_commands(self.results.latencies, self.places, self.path)
+        return bench_commands(self.results.latencies, self.paths, self.path)
 
     @property
     def profile_lines(self) -> tuple[str, ...]:
         """What counts and times the layers again."""
-        return profile_commands(self.results.layers, self.places, self.path)
+        return profile_commands(self.results.layers, self.paths, self.path)
 
     @property
     def run_lines(self) -> tuple[str, ...]:
         """What makes the run again."""
         if self.recipe is None or self.run_folder is None:
             return ()
-        drawn = self.recipe["data"]["format"] == "drawn"
+        drawn = self.data_format == DRAWN
         words = [
             f"{self.recipe['name']}.toml",
             "--out",
@@ -152,7 +178,7 @@ def page_of(subject: Subject) -> Page:
         x=subject.x,
         path=subject.path,
         summary=summary_of(results, subject.split, subject.normaliser),
-        report_command=report_command(subject.path, subject.split, subject.normaliser, subject.out),
+        report_command=subject.again,
         frontier=frontier,
         bench_lines=subject.bench_lines,
         eval_lines=subject.eval_lines,
@@ -160,6 +186,7 @@ def page_of(subject: Subject) -> Page:
         sections=sections,
         architecture=None if subject.architecture is None else architecture_uri(subject.architecture),
         predictions=None if subject.predictions is None else predictions_uri(subject.predictions),
+        photos=subject.photos,
         sustained=sustained_table(results.latency),
         states=state_tables(results.latencies),
         style=(here / "page.css").read_text(encoding="utf-8"),
@@ -220,7 +247,7 @@ def _sections(subject: Subject) -> list[Section]:
             "layers",
             "Layers",
             f"No layers were counted: run slimalign profile BUNDLE --timed --results {subject.path}.",
-            _one(layers_figure(results.layers, names, subject.profile_lines)),
+            _one(layers_figure(results.layers, subject.profile_lines)),
         ),
         Section(
             "time",

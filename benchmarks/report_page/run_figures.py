@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slimalign.benchmarks.layers import LayersRecord
-from slimalign.benchmarks.report_page.chosen import way_of
+from slimalign.benchmarks.report_page.chosen import SHORT_HASH, way_of
 from slimalign.benchmarks.report_page.figure import (
     INK,
     MOST_SERIES,
@@ -15,10 +16,16 @@ from slimalign.benchmarks.report_page.figure import (
     runtime_scale,
     spec_of,
 )
+from slimalign.benchmarks.report_page.frontier_plot import NOT_TIMED
 from slimalign.benchmarks.report_page.packing import Row
+from slimalign.targets.address import LOCAL
 
 MOST_LAYERS = 24
 """Layers that are drawn for each bundle, the slowest first."""
+LAYER_LETTERS = 34
+"""Of the end of a layer's name, by which layers differ."""
+STEP_FIGURES = ("val_nme", "test_nme", "test_failure_rate", "params", "macs", "size_bytes", "p50_ms")
+"""What waterfall.json tells of a step."""
 MEASURES = ("time", "multiply-adds", "bytes moved")
 
 
@@ -46,8 +53,9 @@ def waterfall_figure(waterfall: Mapping[str, Any], commands: tuple[str, ...]) ->
         .encode(x="val_nme:Q")
         .transform_filter("isValid(datum.val_nme)")
     )
-    texts = base.mark_text(align="left", dx=6, color=INK, fontSize=11.5).encode(
-        alt.X("end:Q"), text=alt.Text("test_nme:Q", format=".2f")
+    # Within its bar: at the end it would stand beside the line of the other faces.
+    texts = base.mark_text(align="left", color="#ffffff", fontSize=11.5, fontWeight=600).encode(
+        x=alt.value(6), text=alt.Text("test_nme:Q", format=".2f")
     )
     return Figure(
         key="waterfall",
@@ -72,21 +80,18 @@ def waterfall_rows(waterfall: Mapping[str, Any]) -> list[Row]:
             "runtime": step["runtime"],
             "way": way,
         }
-        row["end"] = max(step["test_nme"], step.get("val_nme") or 0.0)
-        figures = ("val_nme", "test_nme", "test_failure_rate", "params", "macs", "size_bytes", "p50_ms")
-        rows.append({**row, **{name: step.get(name) for name in figures}})
+        rows.append({**row, **{name: step.get(name) for name in STEP_FIGURES}})
     return rows
 
 
-def layers_figure(
-    records: Sequence[LayersRecord], names: Mapping[str, str], commands: tuple[str, ...]
-) -> Figure | None:
+def layers_figure(records: Sequence[LayersRecord], commands: tuple[str, ...]) -> Figure | None:
     """Shares of time, multiply-adds and bytes of each layer; None without records."""
     import altair as alt
 
     latest = list({record.setting: record for record in records}.values())
     shown = latest[-MOST_SERIES:]
-    rows = [row for record in shown for row in layer_rows(record, names.get(record.sha256, record.bundle))]
+    titles = layer_titles(shown)
+    rows = [row for record, name in zip(shown, titles, strict=True) for row in layer_rows(record, name)]
     if not rows:
         return None
     note = f"Of each bundle the {MOST_LAYERS} slowest layers are drawn; the command below lists all."
@@ -97,8 +102,11 @@ def layers_figure(
         alt.Chart(alt.NamedData(name="rows"))
         .mark_bar(cornerRadiusEnd=1)
         .encode(
-            alt.X("share:Q").title("share of the whole network (%)").axis(tickCount=8),
-            alt.Y("layer:N").sort(None).title(None),
+            alt.X("share:Q").title("share of the whole network (%)").axis(tickCount=8).stack(None),
+            alt.Y("layer:N")
+            .sort(None)
+            .title(None)
+            .axis(labelExpr=f"truncate(datum.label, {LAYER_LETTERS}, 'left')"),
             yOffset=alt.YOffset("measure:N").sort(list(MEASURES)),
             color=alt.Color("measure:N").scale(domain=list(MEASURES)).title(None),
             tooltip=[
@@ -125,22 +133,54 @@ def layers_figure(
     )
 
 
-def layer_rows(record: LayersRecord, name: str) -> list[Row]:
+def layer_titles(records: Sequence[LayersRecord]) -> list[str]:
+    """What each profile is called: bundle, way, threads and target; a part of the sha256 where that is double."""
+    titles = []
+    for record in records:
+        timed = record.runtime is not None
+        words = [f"{record.bundle} · {way_of(record.runtime or NOT_TIMED, record.precision)}"]
+        if timed and record.threads is not None:
+            words.append(f"{record.threads} thread{'s' if record.threads > 1 else ''}")
+        titles.append(", ".join([*words, *(() if record.target == LOCAL else (record.target,))]))
+    held = Counter(titles)
+    return [
+        f"{title}, {record.sha256[:SHORT_HASH]}" if held[title] > 1 else title
+        for record, title in zip(records, titles, strict=True)
+    ]
+
+
+def layer_names(record: LayersRecord) -> list[str]:
+    """The names of the layers; where a file gives one twice, the later ones get a number."""
+    taken = {layer.name for layer in record.layers}
+    names: list[str] = []
+    for layer in record.layers:
+        name, number = layer.name, 1
+        if name in names:
+            while name in taken:
+                number += 1
+                name = f"{layer.name} ({number})"
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def layer_rows(record: LayersRecord, title: str) -> list[Row]:
     """Rows of the slowest layers and each measure that is known; of a file that was not timed those that do most."""
     figures: dict[str, list[float | None]] = {
         "time": [layer.ms for layer in record.layers],
         "multiply-adds": [layer.macs for layer in record.layers],
         "bytes moved": [layer.bytes_moved for layer in record.layers],
     }
-    known = {name: [v or 0.0 for v in values] for name, values in figures.items() if any(values)}
+    known = {measure: [v or 0.0 for v in values] for measure, values in figures.items() if any(values)}
     if not known:
         return []
+    names = layer_names(record)
     leading = next(iter(known.values()))
     order = sorted(range(len(record.layers)), key=lambda place: -leading[place])
     return [
         {
-            "bundle": f"{name} · {record.runtime or 'not timed'}",
-            "layer": record.layers[place].name,
+            "bundle": title,
+            "layer": names[place],
             "kind": record.layers[place].kind,
             "measure": measure,
             "value": values[place],

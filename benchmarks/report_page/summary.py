@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slimalign.benchmarks.report_page.chosen import names_of, precisions_of
 from slimalign.benchmarks.report_page.settings import by_machine
 from slimalign.benchmarks.results import AnyLatency, Results
 from slimalign.runtimes.device_state import UNKNOWN
@@ -46,7 +47,21 @@ def summary_of(results: Results, split: str, normaliser: str) -> Summary:
         ("measured", _span(times)),
         ("accuracy", _faces(judged, split, normaliser)),
     ]
-    return Summary(tuple(facts), _machines(results.latencies), tuple(_warnings(results)))
+    warnings = (*_warnings(results), *_doubles(results))
+    return Summary(tuple(facts), _machines(results.latencies), warnings)
+
+
+def _doubles(results: Results) -> Iterable[str]:
+    """What to mind of bundles that have all but their sha256 in common."""
+    records = (*results.latencies, *results.accuracy)
+    names = names_of(records, precisions_of(results))
+    for bundle in dict.fromkeys(record.bundle for record in records):
+        held = {names[record.sha256] for record in records if record.bundle == bundle} - {bundle}
+        if held:
+            yield (
+                f"{len(held)} bundles of one runtime and precision are called {bundle}: they are told apart by the "
+                "beginning of their sha256."
+            )
 
 
 def _span(times: Sequence[str]) -> str:

@@ -18,6 +18,9 @@ from slimalign.commands.options import (
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.showing import print_json, say
 
+LEAST_MB = 100_000
+"""Bytes below which a file's size is told in kB."""
+
 
 def pick(
     results: ResultsArgument,
@@ -140,6 +143,9 @@ def report(
     x: Annotated[
         Optional[str], typer.Option(help="What goes across at first: latency, params, macs, size ...")
     ] = None,
+    no_photos: Annotated[
+        bool, typer.Option("--no-photos", help="Leave the run's test faces out, to pass the page on.")
+    ] = False,
     batch: Annotated[Optional[int], typer.Option(help="Batch size that is shown at first.")] = None,
     threads: Annotated[Optional[int], typer.Option(help="Threads that are shown at first.")] = None,
     split: JudgedSplitOption = "val",
@@ -158,13 +164,19 @@ def report(
     from slimalign.reporting import Wish
     from slimalign.reporting import report as write
 
-    done = write(results, out, Wish(split, normaliser, protocol, target, batch, threads, x), figures)
+    wish = Wish(split, normaliser, protocol, target, batch, threads, x, not no_photos)
+    done = write(results, out, wish, figures)
     if as_json:
         print_json([point.to_dict() for point in done.points])
         return
     say(table(done.points))
-    say(f"The report is {out}, {out.stat().st_size / 1e6:.1f} MB")
+    size = out.stat().st_size
+    told = f"{size / 1e6:.1f} MB" if size >= LEAST_MB else f"{size / 1e3:.1f} kB"
+    say(f"The report is {out}, {told}")
     if done.settings > 1:
-        say(f"The table is of one of {done.settings} settings; the page has all of them")
+        others = "a page, --out report.html, has" if out.suffix != ".html" else "the page has"
+        say(f"The table is of one of {done.settings} settings; {others} all of them")
+    if done.photos:
+        say("Photographs of people are in it; --no-photos leaves them out")
     if figures is not None:
         say(f"{len(done.files) - 1} files are in {figures}")
