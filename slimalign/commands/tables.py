@@ -90,8 +90,8 @@ def _show(table: LatencyTable, out: Path) -> None:
     for network in table.tried:
         say(
             f"  {network.name:18} {network.operations:4} operations {network.macs / 1e9:.3f} G  "
-            f"predicted {network.predicted_ms:7.2f} ms  measured {network.measured_ms:7.2f} ms  {network.error:+5.1f} %  "
-            f"p50 {network.p50_ms:7.2f} ms  {network.p50_error:+5.1f} %"
+            f"predicted {network.predicted_ms:7.2f} ms  measured {network.measured_ms:7.2f} ms  {network.error:+5.1f} %"
+            f"  p50 {network.p50_ms:7.2f} ms  {network.p50_error:+5.1f} %"
         )
 
 
