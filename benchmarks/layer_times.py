@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 
 Float32 = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 WARM_UP, RUNS = 10, 100
 KERNEL = "_kernel_time"
 """How ONNX Runtime ends the name of an operator that ran."""
+CALL = "model_run"
+"""What it calls a call, which begins before its operators."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,17 @@ def _onnxruntime(
 
 
 def nodes_in(events: Sequence[Mapping[str, Any]]) -> Iterator[NodeTime]:
-    """The operators in ONNX Runtime's trace of ``WARM_UP`` and ``RUNS`` calls, in the order in which they first ran."""
-    durations: dict[tuple[str, str], list[float]] = {}
+    """The operators in ONNX Runtime's trace of ``WARM_UP`` and ``RUNS`` calls, in the order in which they first ran.
+
+    What ran several times in a call, or shares its name and kind with another, has the time of all that.
+    """
+    starts = [event["ts"] for event in events if event["name"] == CALL]
+    durations: dict[tuple[str, str], Floats] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
             key = event["name"].removesuffix(KERNEL), event["args"]["op_name"]
-            durations.setdefault(key, []).append(event["dur"] / 1000)
+            calls = durations.setdefault(key, np.zeros(len(starts)))
+            calls[bisect(starts, event["ts"]) - 1] += event["dur"] / 1000
     for (name, kind), found in durations.items():
         yield NodeTime(name, kind, float(np.median(found[WARM_UP:])))
 
@@ -107,10 +116,9 @@ def _pytorch(
                 between()
                 session.run(inputs)
     for name, found in durations.items():
-        runs = np.reshape(found, (WARM_UP + RUNS, -1)).sum(
-            axis=1
-        )  # one module may run more than once in a call
-        yield NodeTime(name, type(leaves[name]).__name__, float(np.median(runs[WARM_UP:])))
+        # One module may run more than once in a call.
+        calls = np.reshape(found, (WARM_UP + RUNS, -1)).sum(axis=1)
+        yield NodeTime(name, type(leaves[name]).__name__, float(np.median(calls[WARM_UP:])))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from slimalign.runtimes.errors import UserError
 
 @dataclass(frozen=True)
 class Kind:
-    """What an entry must be, in ``words``; ``holds`` says whether a value read from JSON is that."""
+    """What an entry must be, in ``words``; ``holds`` says whether a value that was read is that."""
 
     words: str
     holds: Callable[[Any], bool]

@@ -21,7 +21,6 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +46,7 @@ from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.inputs import heatmaps_nchw, network_inputs
+from slimalign.runtimes.manifest_kinds import Kind
 from slimalign.runtimes.onnxruntime_session import open_onnx
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.schemes import SCHEMES
@@ -54,14 +54,6 @@ from slimalign.targets.toml_files import read_toml
 
 MAKER = 2
 """Changes with how bundles are made of TOMLs, so that those which are kept are made anew."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What an entry must be, in ``words``; ``holds`` says whether a value is that."""
-
-    words: str
-    holds: Callable[[Any], bool]
 
 
 def _text(value: Any) -> bool:
@@ -80,8 +72,8 @@ def _positive(value: Any) -> bool:
     return _number(value) and value > 0
 
 
-def _one_or_three(words: str, holds: Callable[[Any], bool]) -> _Entry:
-    return _Entry(
+def _one_or_three(words: str, holds: Callable[[Any], bool]) -> Kind:
+    return Kind(
         f"{words}, or a list of three of them, one a channel",
         lambda value: (
             holds(value) or (isinstance(value, list) and len(value) == 3 and all(map(holds, value)))
@@ -89,44 +81,42 @@ def _one_or_three(words: str, holds: Callable[[Any], bool]) -> _Entry:
     )
 
 
-def _one_of(*names: Any) -> _Entry:
-    return _Entry(
+def _one_of(*names: Any) -> Kind:
+    return Kind(
         f"one of {', '.join(map(str, names))}", lambda value: value in names and type(value) is not bool
     )
 
 
-NEEDED: Mapping[str, _Entry] = MappingProxyType(
+NEEDED: Mapping[str, Kind] = MappingProxyType(
     {
-        "model": _Entry("the path of an .onnx or .tflite file", _text),
+        "model": Kind("the path of an .onnx or .tflite file", _text),
         "scheme": _one_of(*SCHEMES),
-        "box_scale": _Entry("the side of the crop in sides of the face's box, above 0", _positive),
+        "box_scale": Kind("the side of the crop in sides of the face's box, above 0", _positive),
         "colour": _one_of(*COLOURS),
         "mean": _one_or_three("a number in grey levels", _number),
         "std": _one_or_three("a number in grey levels above 0", _positive),
         "output": _one_of(*COORDINATES, "heatmaps"),
     }
 )
-HEATMAPS: Mapping[str, _Entry] = MappingProxyType(
+HEATMAPS: Mapping[str, Kind] = MappingProxyType(
     {
         "decoder": _one_of(*DECODERS),
-        "stride": _Entry(
-            "the input size over the heatmap's, a whole number from 1", partial(_whole, least=1)
-        ),
+        "stride": Kind("the input size over the heatmap's, a whole number from 1", partial(_whole, least=1)),
     }
 )
 """Needed where ``output`` is ``heatmaps``, and of no use elsewhere."""
-PLACES: Mapping[str, _Entry] = MappingProxyType(
+PLACES: Mapping[str, Kind] = MappingProxyType(
     {"origin": _one_of(*ORIGINS), "values_per_point": _one_of(*VALUES_PER_POINT)}
 )
 """Of use where ``output`` is coordinates: where 0 lies in the crop, and how many numbers each point has."""
-OPTIONAL: Mapping[str, _Entry] = MappingProxyType(
+OPTIONAL: Mapping[str, Kind] = MappingProxyType(
     {
-        "name": _Entry("a line of text", _text),
-        "precision": _Entry("a word, as fp32 or int8", _text),
-        "input_size": _Entry("a whole number from 1", partial(_whole, least=1)),
+        "name": Kind("a line of text", _text),
+        "precision": Kind("a word, as fp32 or int8", _text),
+        "input_size": Kind("a whole number from 1", partial(_whole, least=1)),
         "layout": _one_of("NCHW", "NHWC"),
-        "output_name": _Entry("the name of one of the file's outputs", _text),
-        "landmarks": _Entry(
+        "output_name": Kind("the name of one of the file's outputs", _text),
+        "landmarks": Kind(
             "a list with the number of the file's point, from 0, for each point of the scheme",
             lambda value: isinstance(value, list) and all(_whole(one, 0) for one in value),
         ),

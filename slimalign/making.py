@@ -39,6 +39,7 @@ from slimalign.waterfall import (
     Waterfall,
     export_steps,
     measure,
+    predicted,
     subject_of,
     waterfall_of,
 )
@@ -99,7 +100,8 @@ def run(
     for row in rows:
         networks |= row.named
     bundles, failures = export_steps(chain, networks, networks[STUDENT], progress)
-    waterfall = waterfall_of(chain, measure(chain, bundles, progress), baselines)
+    steps = measure(chain, bundles, progress)
+    waterfall = waterfall_of(chain, steps, baselines, predicted(chain, slimmed.architecture, bundles))
     write_text(folder / WATERFALL_NAME, waterfall.to_json())
     student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == STUDENT)
     draw_run(chain, slimmed.architecture, bundles, student)

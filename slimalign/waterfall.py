@@ -17,12 +17,12 @@ from torch import nn
 from slimalign.benchmarks.accuracy import evaluate
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.report import narrow_table, short_count
-from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append, forget
+from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append, forget, read
 from slimalign.chain import Chain
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import ABLATION, Switches
-from slimalign.compress.networks.architecture import STRIDE
+from slimalign.compress.networks.architecture import STRIDE, Architecture
 from slimalign.compress.recipe import Recipe
 from slimalign.export.bundle_writer import with_nme
 from slimalign.export.formats import FORMATS
@@ -30,6 +30,7 @@ from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.export_jobs import ExportJob, write_bundles
 from slimalign.measuring import bench
+from slimalign.predicted import Prediction, prediction_of
 from slimalign.run_names import BUNDLES, PARITY_CROPS_NAME, RESULTS_NAME
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Bundle
@@ -74,7 +75,8 @@ class Waterfall:
 
     ``faces`` counts those of each split; ``cpu`` and ``cores`` are those of the machine that measured. ``baselines``
     holds NMEs by network, all trained alike from scratch, on the faces that choices are made by; it is empty where
-    the recipe asks for none. NMEs are divided by what ``normaliser`` names.
+    the recipe asks for none. NMEs are divided by what ``normaliser`` names. ``prediction`` is None for a run that was
+    not slimmed by a latency table.
     """
 
     recipe: str
@@ -85,13 +87,16 @@ class Waterfall:
     cores: int
     steps: list[Step]
     baselines: dict[str, float]
+    prediction: Prediction | None = None
 
     def to_json(self) -> str:
         """One JSON document."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def waterfall_of(chain: Chain, steps: list[Step], baselines: dict[str, float]) -> Waterfall:
+def waterfall_of(
+    chain: Chain, steps: list[Step], baselines: dict[str, float], prediction: Prediction | None = None
+) -> Waterfall:
     """The waterfall of ``chain``, whose steps were measured on this machine."""
     faces = chain.faces
     return Waterfall(
@@ -103,6 +108,7 @@ def waterfall_of(chain: Chain, steps: list[Step], baselines: dict[str, float]) -
         cores=available_cores(),
         steps=steps,
         baselines=baselines,
+        prediction=prediction,
     )
 
 
@@ -184,6 +190,19 @@ def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list
     return [_step(*measured) for measured in zip(bundles, found, latencies, strict=True)]
 
 
+def predicted(chain: Chain, student: Architecture, bundles: Sequence[Bundle]) -> Prediction | None:
+    """What the run's latency table said of ``student``, beside what ``measure`` found of its ``bundles``."""
+    recipe = chain.recipe
+    latest = {record.sha256: record for record in read(chain.folder / RESULTS_NAME).latency}
+    measured = {
+        bundle.folder.name.removeprefix(f"{STUDENT}-"): latest[bundle.sha256]
+        for bundle in bundles
+        if bundle.manifest.name == STUDENT
+    }
+    full = recipe.search.supernet(chain.faces.scheme.count, recipe.input.size)
+    return prediction_of(recipe.slim, full, student, measured)
+
+
 def _replace_records(
     results: Path, judged: Sequence[AccuracyRecord | CostRecord], latencies: Sequence[Record]
 ) -> None:
@@ -227,6 +246,7 @@ def waterfall_table(waterfall: Waterfall) -> Table:
             "p50\nms": False,
         },
     )
+    table.caption = None if waterfall.prediction is None else waterfall.prediction.told
     for step in waterfall.steps:
         table.add_row(
             step.step,

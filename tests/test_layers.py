@@ -32,14 +32,33 @@ def times_of(layers: tuple[Layer, ...]) -> dict[str, float | None]:
     return {layer.name: layer.ms for layer in layers}
 
 
-def test_a_trace_gives_the_median_after_the_warm_up() -> None:
-    def event(name: str, microseconds: float, category: str = "Node") -> dict[str, Any]:
-        return {"cat": category, "name": name, "dur": microseconds, "args": {"op_name": "Conv"}}
+def trace_of(calls: int, ran: Any) -> list[dict[str, Any]]:
+    """``ran`` gives names and milliseconds of what runs in a call of that number; a call begins every second."""
+    events: list[dict[str, Any]] = [{"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 9}]
+    for call in range(calls):
+        now = 1_000_000 * (call + 1)
+        for place, (name, ms) in enumerate(ran(call), 1):
+            args, end = {"op_name": "Conv"}, f"{name}_kernel_time"
+            events.append({"cat": "Node", "name": end, "ts": now + place, "dur": 1000 * ms, "args": args})
+            events.append({"cat": "Node", "name": f"{name}_fence_before", "ts": now + place, "dur": 5})
+        # Told at its end.
+        events.append({"cat": "Session", "name": "model_run", "ts": now, "dur": 900_000})
+    return events
 
-    warming = [event("conv_kernel_time", 9000)] * WARM_UP
-    runs = [event("conv_kernel_time", 1000 * (place % 4 + 1)) for place in range(RUNS)]
-    others = [event("model_run", 5, "Session"), event("conv_fence_before", 5)]
-    assert list(nodes_in([*others, *warming, *runs])) == [NodeTime("conv", "Conv", 2.5)]
+
+def test_a_trace_gives_the_median_after_the_warm_up() -> None:
+    events = trace_of(WARM_UP + RUNS, lambda call: [("conv", 9000 if call < WARM_UP else call % 4 + 1)])
+    assert list(nodes_in(events)) == [NodeTime("conv", "Conv", 2.5)]
+
+
+def test_an_operator_that_runs_more_than_once_in_a_call_has_the_time_of_all() -> None:
+    """As in a loop, which may go round more often in one call than in another."""
+
+    def ran(call: int) -> list[tuple[str, float]]:
+        return [("twice", 1.0), ("once", 8.0), ("twice", 3.0), *([("looped", 2.0)] * (call % 5))]
+
+    times = {node.name: node.ms for node in nodes_in(trace_of(WARM_UP + RUNS, ran))}
+    assert times == {"twice": 4.0, "once": 8.0, "looped": 4.0}
 
 
 def test_times_go_to_the_operators_of_the_same_name(tmp_path: Path) -> None:

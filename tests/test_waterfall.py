@@ -13,18 +13,20 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
+from test_latency_table import table_of
 from torch import Tensor, nn
 
 from slimalign.benchmarks.points import join
 from slimalign.benchmarks.results import append, read
 from slimalign.chain import Chain, Distilled
 from slimalign.compress.distil import Switches
+from slimalign.compress.latency_table import parts_of
 from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.recipe import Recipe, read_recipe
 from slimalign.faces import recipe_faces
 from slimalign.runtimes.device_state import device_state
-from slimalign.waterfall import export_steps, measure, waterfall_of, waterfall_table
+from slimalign.waterfall import export_steps, measure, predicted, waterfall_of, waterfall_table
 
 DEMO = Path(__file__).parent.parent / "recipes" / "demo.toml"
 SILENT = Progress(console=Console(quiet=True), disable=True)
@@ -146,6 +148,46 @@ def test_faces_that_stand_in_for_a_validation_split_are_called_test_faces(tmp_pa
     Console(file=text, width=200).print(waterfall_table(waterfall_of(chain, steps, {})))
     (line,) = (line for line in text.getvalue().splitlines() if "slimmed" in line)
     assert line.split()[:3] == ["slimmed", "pytorch", "-"]
+
+
+def test_a_student_slimmed_by_a_table_is_shown_as_predicted_and_as_measured(tmp_path: Path) -> None:
+    entries = tiny().model_dump(mode="json")
+    full = tiny().search.supernet(68, 64)
+    times = dict.fromkeys(parts_of(full), 2.0)
+    path = tmp_path / "table.json"
+    path.write_text(table_of(full, times).to_json())
+    entries["slim"] = {"max_ms": 5.0, "latency_table": str(path)}
+    chain, network = chain_of(Recipe.model_validate(entries), tmp_path / "run"), small_network()
+    student = full.keeping([op for op in full.operations if op.target == op.source == 0])
+    bundles, _ = export_steps(chain, {"slimmed": network}, network, SILENT)
+    steps = measure(chain, bundles, SILENT)
+    found = predicted(chain, student, bundles)
+    assert found is not None
+    (samples,) = (
+        record.samples_ms
+        for record in read(tmp_path / "run" / "results.jsonl").latency
+        if (record.bundle, record.runtime) == ("distilled", "onnxruntime")
+    )
+    assert found.predicted_ms == 2.0 * sum(parts_of(student).values())
+    assert found.measured_ms == pytest.approx(np.percentile(samples, 5))
+    waterfall = waterfall_of(chain, steps, {}, found)
+    told = json.loads(waterfall.to_json())["prediction"]
+    assert (told["predicted_ms"], told["measured_ms"]) == (found.predicted_ms, found.measured_ms)
+    text = io.StringIO()
+    Console(file=text, width=200).print(waterfall_table(waterfall))
+    line = (
+        f"5th percentile: predicted {found.predicted_ms:.2f} ms on local (a processor), threads 1; measured"
+    )
+    assert f"student in onnx, {line} {found.measured_ms:.2f} ms here on 1 thread" in " ".join(
+        text.getvalue().split()
+    )
+    # A table of a format that the run does not export.
+    path.write_text(table_of(full, times).model_copy(update={"format": "litert"}).to_json())
+    other = predicted(chain, student, bundles)
+    assert other is not None
+    assert (other.predicted_ms, other.measured_ms) == (found.predicted_ms, None)
+    plain = chain_of(tiny(), tmp_path / "run")
+    assert predicted(plain, student, bundles) is None
 
 
 def test_the_chosen_student_bears_the_rows_name() -> None:
