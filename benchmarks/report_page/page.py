@@ -93,7 +93,9 @@ class Subject:
     def eval_lines(self) -> tuple[str, ...]:
         """What measures the accuracy again; faces that a run has drawn lie in no folder: it is made again."""
         held = judged(self.results, self.order, self.split, self.normaliser)
-        own = {} if self.recipe is None else dict.fromkeys(self.recipe["faces"].values(), self.data_format)
+        own = (
+            {} if self.recipe is None else dict.fromkeys(self.recipe["faces"].values(), str(self.data_format))
+        )
         drawn = [record for record in held if own.get(record.faces) == DRAWN]
         read = [record for record in held if own.get(record.faces) != DRAWN]
         formats = {**own, **formats_of(self.results.latencies)}
