@@ -25,6 +25,7 @@ from slimalign.benchmarks.frontier import frontier
 from slimalign.benchmarks.layers import Layer, LayersRecord
 from slimalign.benchmarks.report import table
 from slimalign.benchmarks.report_page.accuracy_figures import MOST_STEPS, ced_rows
+from slimalign.benchmarks.report_page.chosen import point_names
 from slimalign.benchmarks.report_page.commands import all_places, bench_commands, eval_commands, formats_of
 from slimalign.benchmarks.report_page.frontier_plot import published_dots, save_frontier
 from slimalign.benchmarks.report_page.latency_figures import sweep_titles, time_rows
@@ -375,6 +376,14 @@ def test_bundles_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert "are called other" not in page
     # The most accurate first.
     assert list(table(points).columns[0].cells) == ["other", "net b2b2b2", "net a1a1a1"]
+
+
+def test_files_for_two_runtimes_are_no_doubles_where_only_one_setting_was_timed() -> None:
+    one, other = point("net", 1.0, 3.0), point("net", 2.0, 3.0)
+    held = [replace(one, sha256="a", runtime="litert"), replace(other, sha256="b", runtime="onnxruntime")]
+    untimed = [replace(held[0], runtime=None), replace(held[1], runtime=None)]
+    assert point_names([*held, *untimed]) == {"a": "net", "b": "net"}
+    assert point_names(untimed) == {"a": "net a", "b": "net b"}
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,10 @@ def names_of(records: Iterable[AnyLatency | AccuracyRecord], precisions: Mapping
 
 
 def point_names(points: Iterable[Point]) -> dict[str, str]:
-    """``names_of`` the bundles of ``points``."""
-    return _told_apart((point.sha256, point.bundle, point.runtime, point.precision) for point in points)
+    """``names_of`` the bundles of ``points``; a runtime is known of each that was timed at any setting."""
+    held = list(points)
+    runtimes = {point.sha256: point.runtime for point in held if point.runtime is not None}
+    return _told_apart((p.sha256, p.bundle, runtimes.get(p.sha256), p.precision) for p in held)
 
 
 def _told_apart(bundles: Iterable[tuple[str, str, str | None, str | None]]) -> dict[str, str]:

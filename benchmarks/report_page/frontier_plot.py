@@ -225,7 +225,7 @@ def published_dots(
     return [
         {
             "name": m["name"],
-            "label": m["name"] if place in labelled else "",
+            "label": m["name"].split(" (")[0] if place in labelled else "",
             "source": m["source"],
             "x": a,
             "y": b,

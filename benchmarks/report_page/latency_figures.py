@@ -23,6 +23,8 @@ from slimalign.benchmarks.throughput import throughput_knee
 from slimalign.benchmarks.told_latency import ToldLatency
 from slimalign.runtimes.timing import Record
 
+WHOLE = "datum.value % 1 ? '' : datum.label"
+"""Between two visits stands no number."""
 PARTS = 10
 """Into so many equal parts the calls of a record are told that does not know its visits."""
 
@@ -184,7 +186,7 @@ def time_figure(
     if not rows:
         return None
     base = alt.Chart(alt.NamedData(name="rows")).encode(
-        alt.X("visit:Q").title("visit, in the order they were made").axis(format="d", tickMinStep=1),
+        alt.X("visit:Q").title("visit, in the order they were made").axis(format="d", labelExpr=WHOLE),
         alt.Y("share:Q").title("median of the visit (% of the record's)").scale(zero=False, padding=12),
         color=alt.Color("series:N").title(None),
     )

@@ -296,7 +296,7 @@
         const first = rows.filter((row) => lined.has(row.place)).sort((a, b) => a.x - b.x);
         const others = rows.filter((row) => doubted.has(row.place) && !lined.has(row.place));
         for (const row of spaced(all, [...first, ...others]).slice(0, MOST_NAMES)) row.name = row.bundle;
-        for (const row of spaced(all, published, rows)) row.label = row.name;
+        for (const row of spaced(all, published, rows)) row.label = row.name.split(" (")[0];
       }
       const corners = line.map((place, order) => ({ x: points[place][x.name], y: points[place][y.name], order }))
         .filter((corner) => corner.x > 0);
