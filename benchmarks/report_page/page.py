@@ -93,15 +93,9 @@ class Subject:
     def eval_lines(self) -> tuple[str, ...]:
         """What measures the accuracy again; faces that a run has drawn lie in no folder: it is made again."""
         held = judged(self.results, self.order, self.split, self.normaliser)
-<<<<<<< HEAD
         own: dict[str, str] = {}
         if self.recipe is not None:
             own = dict.fromkeys(self.recipe["faces"].values(), self.recipe["data"]["format"])
-=======
-        own = (
-            {} if self.recipe is None else dict.fromkeys(self.recipe["faces"].values(), str(self.data_format))
-        )
->>>>>>> i5-page
         drawn = [record for record in held if own.get(record.faces) == DRAWN]
         read = [record for record in held if own.get(record.faces) != DRAWN]
         formats = {**own, **formats_of(self.results.latencies)}
