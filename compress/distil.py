@@ -35,9 +35,19 @@ class Switches:
         on = [name for name in ("teacher", "peer", "masks") if getattr(self, name)]
         return "-".join(["distilled", *on]) if on else "fine-tuned"
 
+    @classmethod
+    def none(cls) -> Switches:
+        """Training on the ground truth alone."""
+        return cls(teacher=False, peer=False, masks=False)
+
+    @classmethod
+    def of(cls, recipe: DistilRecipe) -> Switches:
+        """The parts that count for something in ``recipe``."""
+        return cls(recipe.teacher_weight > 0, recipe.ensemble_weight > 0, recipe.mask.probability > 0)
+
 
 ABLATION = (
-    Switches(teacher=False, peer=False, masks=False),
+    Switches.none(),
     Switches(teacher=True, peer=False, masks=False),
     Switches(teacher=True, peer=True, masks=False),
     Switches(),
@@ -87,7 +97,7 @@ def _divergences(target: Tensor, heatmaps: list[Tensor]) -> Tensor:
 def distil(
     trainer: Trainer,
     student: HRSuperNet,
-    teacher: nn.Module,
+    teacher: nn.Module | None,
     recipe: DistilRecipe,
     switches: Switches,
     loss: GroundTruthLoss,
@@ -95,13 +105,15 @@ def distil(
 ) -> list[HRSuperNet]:
     """Fine-tune copies of ``student`` by equation 4, weights only, and return them.
 
-    The masks are drawn apart for each student; the teacher sees the clean images. All rows of the ablation
-    see the same faces in the same order.
+    The masks are drawn apart for each student; the teacher, which may be None where ``switches`` leave it out, sees
+    the clean images. All rows of the ablation see the same faces in the same order.
     """
     device = trainer.fabric.device
     peers = Peers(_students(student, switches, seeded(trainer.seed, "peer")))
     module = trainer.set_up(peers)
-    teacher = teacher.to(device).eval().requires_grad_(False)
+    taught_by = (
+        teacher.to(device).eval().requires_grad_(False) if teacher is not None and switches.teacher else None
+    )
     parameters = weights_of(peers)
     optimizer = trainer.adam(parameters, recipe.weight_decay)
     triple_loss = TripleLoss(
@@ -115,9 +127,9 @@ def distil(
             masked(batch.images, recipe.mask, rng) if switches.masks else batch.images for _ in peers.students
         ]
         taught = None
-        if switches.teacher:
+        if taught_by is not None:
             with torch.no_grad():
-                taught = teacher(batch.images).float()
+                taught = taught_by(batch.images).float()
         return triple_loss([p.float() for p in module(inputs)], batch.points, taught)
 
     def validate() -> dict[str, float]:

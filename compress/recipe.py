@@ -193,13 +193,25 @@ class SlimRecipe(_Part):
 class DistilRecipe(TrainingRecipe):
     """Triple distillation, equation 4: weights of the ensemble's (l1) and the teacher's (l2) divergence.
 
-    ``ablation`` also trains the rows of table 6 that leave out masks, the peer and the teacher.
+    A part that counts for nothing is left out: with ``ensemble_weight = 0`` the student has no peer, with
+    ``teacher_weight = 0`` no teacher, with ``mask.probability = 0`` no masks, and without all three it is fine-tuned
+    on the ground truth alone. ``ablation`` also trains the rows of table 6 that leave out masks, the peer and the
+    teacher.
     """
 
     ensemble_weight: Weight
     teacher_weight: Weight
     mask: MaskRecipe = MaskRecipe()
     ablation: bool = False
+
+    @model_validator(mode="after")
+    def _ablation_has_parts(self) -> DistilRecipe:
+        if self.ablation and not (self.teacher_weight and self.ensemble_weight and self.mask.probability):
+            raise ValueError(
+                "ablation = true leaves out one part of the distillation after another; give ensemble_weight, "
+                "teacher_weight and mask.probability above 0"
+            )
+        return self
 
 
 FormatName = Literal[
@@ -226,7 +238,8 @@ class ExportRecipe(_Part):
 class Recipe(_Part):
     """A whole recipe; see the shipped ones for an example of each part.
 
-    ``batch_norm_momentum`` is HRNet's 0.01 unless a recipe is so short that running statistics would lag behind.
+    ``batch_norm_momentum`` is HRNet's 0.01 unless a recipe is so short that running statistics would lag behind. A
+    recipe whose distillation needs no teacher has none.
     """
 
     name: str
@@ -238,7 +251,7 @@ class Recipe(_Part):
     data: DataRecipe
     input: InputRecipe = InputRecipe()
     augment: AugmentRecipe = AugmentRecipe()
-    teacher: TeacherRecipe
+    teacher: TeacherRecipe | None = None
     search: SearchRecipe
     slim: SlimRecipe
     distil: DistilRecipe
@@ -250,6 +263,19 @@ class Recipe(_Part):
         multiple = 4 * 2 ** (len(self.search.widths) - 1)
         if self.input.size % max(multiple, 32):
             raise ValueError(f"input.size = {self.input.size}, must be a multiple of {max(multiple, 32)}")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_is_needed(self) -> Recipe:
+        weight = self.distil.teacher_weight
+        if self.teacher is None and weight:
+            raise ValueError(
+                f"distil.teacher_weight = {weight:g}: by which teacher? Add [teacher], or set the weight to 0"
+            )
+        if self.teacher is not None and not weight:
+            raise ValueError(
+                "distil.teacher_weight = 0: nothing learns from the teacher; leave [teacher] out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -102,12 +102,13 @@ class Chain:
         """NME on the validation split, in percent."""
         return self._validation.nme(network, self.fabric.device)
 
-    def teacher(self) -> HRNet:
-        """The teacher, trained on the ground truth."""
-        network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count, self.recipe.teacher.width))
-        train_supervised(
-            self._trainer, "teacher", "teacher", network, self.recipe.teacher, self._loss, self._validation
-        )
+    def teacher(self) -> HRNet | None:
+        """The teacher, trained on the ground truth; None where the recipe has none."""
+        recipe = self.recipe.teacher
+        if recipe is None:
+            return None
+        network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count, recipe.width))
+        train_supervised(self._trainer, "teacher", "teacher", network, recipe, self._loss, self._validation)
         return network
 
     def supernet(self) -> HRSuperNet:
@@ -149,12 +150,13 @@ class Chain:
         images = (batch.images for batch in islice(batches, IMPORTANCE_BATCHES))
         return importances_of(supernet, self.recipe.slim.importance, images)
 
-    def distilled(self, student: HRSuperNet, teacher: HRNet) -> list[Distilled]:
-        """The whole distillation, last; before it the other rows of table 6 where the recipe asks for them."""
-        rows = ABLATION if self.recipe.distil.ablation else (Switches(),)
+    def distilled(self, student: HRSuperNet, teacher: HRNet | None) -> list[Distilled]:
+        """The recipe's distillation, last; before it the other rows of table 6 where the recipe asks for them."""
+        distillation = self.recipe.distil
+        rows = ABLATION if distillation.ablation else (Switches.of(distillation),)
         return [self._distil(student, teacher, switches) for switches in rows]
 
-    def _distil(self, student: HRSuperNet, teacher: HRNet, switches: Switches) -> Distilled:
+    def _distil(self, student: HRSuperNet, teacher: HRNet | None, switches: Switches) -> Distilled:
         students = distil(
             self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self._validation
         )

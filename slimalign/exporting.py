@@ -27,7 +27,7 @@ from slimalign.runtimes.engine_builder import EngineError, Settings, check_batch
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.targets.target import Target
-from slimalign.waterfall import PARITY_CROPS, STUDENT
+from slimalign.waterfall import PARITY_CROPS, student_name
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _subject_from(source: Path) -> ExportSubject:
         raise UserError(
             f"{source}: neither a finished run nor a PyTorch bundle; give one made by 'slimalign run'"
         )
-    bundle = read_bundle(source if given else source / BUNDLES / f"{STUDENT}-torch")
+    bundle = read_bundle(source if given else source / BUNDLES / f"{student_name(recipe_of(source))}-torch")
     if bundle.manifest.format != "torch":
         raise UserError(
             f"{source}: a bundle of format {bundle.manifest.format}; export starts from a torch bundle"

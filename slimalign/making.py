@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch import nn
 
 from slimalign.chain import Chain, searched
-from slimalign.compress.distil import ABLATION
+from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.latency_table import LatencyTable, parts_of
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
@@ -35,11 +35,11 @@ from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.waterfall import (
     OWN_NAMES,
-    STUDENT,
     Waterfall,
     export_steps,
     measure,
     predicted,
+    student_name,
     subject_of,
     waterfall_of,
 )
@@ -96,24 +96,27 @@ def run(
     baselines = chain.baselines(rivals)
     if not chain.fabric.is_global_zero:
         return None
-    networks: dict[str, nn.Module] = {"teacher": teacher, "supernet": supernet, "slimmed": slimmed}
+    networks: dict[str, nn.Module] = {} if teacher is None else {"teacher": teacher}
+    networks |= {"supernet": supernet, "slimmed": slimmed}
     for row in rows:
         networks |= row.named
-    bundles, failures = export_steps(chain, networks, networks[STUDENT], progress)
+    name = student_name(recipe)
+    bundles, failures = export_steps(chain, networks, networks[name], progress)
     steps = measure(chain, bundles, progress)
     waterfall = waterfall_of(chain, steps, baselines, predicted(chain, slimmed.architecture, bundles))
     write_text(folder / WATERFALL_NAME, waterfall.to_json())
-    student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == STUDENT)
+    student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == name)
     draw_run(chain, slimmed.architecture, bundles, student)
     return RunResult(folder, waterfall, failures)
 
 
 def _opening(recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric) -> str:
-    rows = len(ABLATION) if recipe.distil.ablation else 1
-    stages = [
-        f"teacher ({recipe.teacher.epochs} epochs)",
+    rows = f"{len(ABLATION)} times " if recipe.distil.ablation else ""
+    learning = "fine-tuning" if Switches.of(recipe.distil) == Switches.none() else "distillation"
+    stages = [] if recipe.teacher is None else [f"teacher ({recipe.teacher.epochs} epochs)"]
+    stages += [
         f"supernet ({recipe.search.epochs} epochs)",
-        f"{'' if rows == 1 else f'{rows} times '}distillation ({recipe.distil.epochs} epochs)",
+        f"{rows}{learning} ({recipe.distil.epochs} epochs)",
     ]
     if recipe.baseline is not None:
         stages.append(

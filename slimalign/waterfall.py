@@ -21,7 +21,7 @@ from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append, for
 from slimalign.chain import Chain
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import cut_crops
-from slimalign.compress.distil import ABLATION, Switches
+from slimalign.compress.distil import Switches
 from slimalign.compress.networks.architecture import STRIDE, Architecture
 from slimalign.compress.recipe import Recipe
 from slimalign.export.bundle_writer import with_nme
@@ -40,14 +40,20 @@ from slimalign.runtimes.files import replacing
 from slimalign.runtimes.session import available_cores
 from slimalign.runtimes.timing import Record
 
-STUDENT = Switches().name
-"""The student that a run ends with: its bundles are distilled-torch, distilled-onnx and distilled-litert."""
+ROWS = [Switches(*on).name for on in product((False, True), repeat=3)]
 OWN_NAMES = frozenset(
-    ["teacher", "supernet", "slimmed", *(f"{row.name}{peer}" for row in ABLATION for peer in ("", "-other"))]
+    ["teacher", "supernet", "slimmed", *(f"{row}{peer}" for row in ROWS for peer in ("", "-other"))]
 )
 """The steps of a run, under whose names its bundles lie."""
 
 PARITY_CROPS = 8
+
+
+def student_name(recipe: Recipe) -> str:
+    """The student that a run ends with, ``distilled`` with the whole distillation: its bundles are distilled-torch,
+    distilled-onnx and distilled-litert.
+    """
+    return Switches.of(recipe.distil).name
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def export_steps(
         for name, network in networks.items()
     ]
     faces = ExportFaces(chain.faces.train, chain.faces.val, chain.recipe.data.normaliser)
-    bench = Workbench(subject_of(chain.recipe, STUDENT, student), crops, faces)
+    bench = Workbench(subject_of(chain.recipe, student_name(chain.recipe), student), crops, faces)
     jobs += [ExportJob(parent, bench, format_name) for format_name in chain.recipe.export.formats]
     bundles, failures = write_bundles(jobs, progress)
     _remove_stale(chain.folder, bundles)
@@ -194,10 +200,11 @@ def predicted(chain: Chain, student: Architecture, bundles: Sequence[Bundle]) ->
     """What the run's latency table said of ``student``, beside what ``measure`` found of its ``bundles``."""
     recipe = chain.recipe
     latest = {record.sha256: record for record in read(chain.folder / RESULTS_NAME).latency}
+    name = student_name(recipe)
     measured = {
-        bundle.folder.name.removeprefix(f"{STUDENT}-"): latest[bundle.sha256]
+        bundle.folder.name.removeprefix(f"{name}-"): latest[bundle.sha256]
         for bundle in bundles
-        if bundle.manifest.name == STUDENT
+        if bundle.manifest.name == name
     }
     full = recipe.search.supernet(chain.faces.scheme.count, recipe.input.size)
     return prediction_of(recipe.slim, full, student, measured)

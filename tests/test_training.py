@@ -1,6 +1,7 @@
 """Training: schedules, checkpoints, survival of a kill, refusal of NaN, the recipe's faults."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -297,6 +298,16 @@ def test_one_cycle_peaks_after_the_warm_up():
             "mask = { area = [0.5, 0.1] }\nensemble_weight",
             "distil.mask: area = [0.5, 0.1], give the smallest share first",
         ),
+        (
+            "teacher_weight = 1.0",
+            "teacher_weight = 0.0",
+            "distil.teacher_weight = 0: nothing learns from the teacher; leave [teacher] out",
+        ),
+        (
+            "ensemble_weight = 0.5",
+            "ensemble_weight = 0.0\nablation = true",
+            "distil: ablation = true leaves out one part of the distillation after another; give ensemble_weight",
+        ),
         ("batch = 8", "batch = 1", "teacher.batch = 1, batch norm needs more than one value"),
         ("sparsity", "sparcity", "search.sparcity: there is no such entry; did you mean sparsity?"),
         ("[distil]", "[distill]", "distill: there is no such entry; did you mean distil?"),
@@ -312,6 +323,35 @@ def test_faults_in_a_recipe_name_file_entry_and_value(tmp_path, old, new, fault)
     assert fault in str(error.value)
     assert ("more)" in str(error.value)) == ("(and" in fault)
     assert "\n" not in str(error.value)
+
+
+def without_distillation(recipe):
+    """``recipe`` whose student is fine-tuned on the ground truth alone."""
+    text = recipe.read_text()
+    teacher = text[text.index("[teacher]") : text.index("[search]")]
+    text = text.replace(teacher, "").replace("ensemble_weight = 0.5", "ensemble_weight = 0")
+    recipe.write_text(text.replace("teacher_weight = 1.0", "teacher_weight = 0\nmask = { probability = 0 }"))
+    return recipe
+
+
+def test_a_recipe_without_distillation_needs_no_teacher(tmp_path):
+    recipe = without_distillation(write_recipe(tmp_path))
+    assert read_recipe(recipe).teacher is None
+    recipe.write_text(recipe.read_text().replace("teacher_weight = 0", "teacher_weight = 2"))
+    with pytest.raises(UserError, match=r"distil.teacher_weight = 2: by which teacher\? Add \[teacher\]"):
+        read_recipe(recipe)
+
+
+def test_a_run_without_distillation_ends_with_the_fine_tuned_student(tmp_path):
+    recipe = without_distillation(write_recipe(tmp_path))
+    status, output = finished(slimalign("run", recipe, "--out", tmp_path / "run"))
+    assert status == 0, output
+    assert "fine-tuning (3 epochs)" in output
+    steps = json.loads((tmp_path / "run" / "waterfall.json").read_text())["steps"]
+    assert [step["step"] for step in steps] == ["supernet", "slimmed", "fine-tuned"]
+    status, output = finished(slimalign("export", tmp_path / "run", "--formats", "onnx", "--out", tmp_path))
+    assert status == 0, output
+    assert (tmp_path / "fine-tuned-onnx" / "bundle.json").is_file()
 
 
 def test_a_baseline_too_small_to_be_normalised_is_refused_before_all_training(tmp_path):
