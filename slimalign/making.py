@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.progress import Progress
@@ -86,6 +87,8 @@ def run(
         if fabric.is_global_zero:
             _take(claim(folder, recipe, faces, retrain), progress)
     progress.console.print(_opening(recipe, faces, folder, fabric))
+    if recipe.precision == "bf16-mixed" and fabric.device.type == "cpu" and _bf16_is_emulated():
+        progress.console.print(SLOW_BF16)
     chain = Chain(recipe, faces, folder, fabric, progress)
     teacher = chain.teacher()
     supernet = chain.supernet()
@@ -108,6 +111,20 @@ def run(
     student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == name)
     draw_run(chain, slimmed.architecture, bundles, student)
     return RunResult(folder, waterfall, failures)
+
+
+SLOW_BF16 = (
+    "precision = bf16-mixed: this processor has no instructions for bfloat16, training will take many times longer "
+    "than with precision = '32-true' in the recipe"
+)
+
+
+def _bf16_is_emulated() -> bool:
+    """Whether this is an x86 processor without AVX512-BF16 and AMX: measured 10 times slower than in float32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # older versions of PyTorch cannot tell
+        return False
+    known = torch.cpu.get_capabilities()
+    return known.get("architecture") == "x86_64" and not (known["avx512_bf16"] or known["amx_bf16"])
 
 
 def _opening(recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric) -> str:

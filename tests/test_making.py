@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from small_manifest import small_manifest
@@ -49,6 +50,25 @@ def test_a_silent_run_stays_silent_after_its_processes_have_started() -> None:
     progress = Progress(console=Console(quiet=True), disable=True)
     making._launched(DEMO, 1, 1, progress)
     assert progress.console.quiet
+
+
+@pytest.mark.parametrize(
+    ("architecture", "extensions", "emulated"),
+    [
+        ("x86_64", set(), True),
+        ("x86_64", {"avx512_bf16"}, False),
+        ("x86_64", {"amx_bf16"}, False),
+        ("aarch64", set(), False),
+    ],
+)
+def test_a_processor_without_bfloat16_is_known(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, extensions: set[str], emulated: bool
+) -> None:
+    told = (
+        {name: name in extensions for name in ("avx512_bf16", "amx_bf16")} if architecture == "x86_64" else {}
+    )
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": architecture, **told})
+    assert making._bf16_is_emulated() == emulated
 
 
 def test_an_earlier_cut_is_not_written_over(tmp_path: Path) -> None:
