@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from command_line.place import FACES, Command, Done, Place
 from slimalign.cli import main
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.recipe import read_recipe
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import Workbench
 from slimalign.runtimes.drawing import write_image
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 SIZE = 64
 
 
@@ -68,6 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         write_bundle(folder / kind, Workbench(subject, crops), kind)
     run = folder / "run"
     write_bundle(run / "bundles" / "distilled-torch", Workbench(subject, crops), "torch")
-    (run / "run.json").write_text("{}")
+    recipe = read_recipe(RECIPES / "demo.toml")
+    (run / "run.json").write_text(json.dumps({**recipe.model_dump(mode="json"), "faces": {}}))
     (run / "waterfall.json").write_text("{}")
     return Place(data, folder / "onnx", folder / "torch", run)
