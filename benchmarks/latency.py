@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.benchmarks.gathering import Aside, Gathering, Progress, Swept
+from slimalign.benchmarks.memory_here import memory_here
 from slimalign.benchmarks.opening import open_bundle, used_by
 from slimalign.benchmarks.unfinished import gone_on_with
-from slimalign.benchmarks.weighing import memory_here
 from slimalign.compress.data.sample import Sample, cut_crops
 from slimalign.runtimes.aligner import Face, check_box
 from slimalign.runtimes.bundle import Bundle
@@ -123,13 +123,13 @@ def sweep_here(
     """
     swept = _swept(wanted, backends)
 
-    def weigh(setting: Setting) -> Any:
+    def memory_of(setting: Setting) -> Any:
         backend = tuned(backends[setting.backend], setting.batch)
         return memory_here(wanted.bundles[setting.bundle], setting.threads, setting.batch, backend)
 
     subjects = _subjects(swept, wanted, open_bundle)._replace(rail=find_rail())
     if wanted.measures_memory:
-        subjects = subjects._replace(weigh=weigh)
+        subjects = subjects._replace(memory_of=memory_of)
     entries_after = partial(sweep_entries, subjects, plan_of(wanted.protocol))
     path = None if beside is None else beside.with_name(f"{beside.name}.{_key(swept, wanted)}.unfinished")
     gathered = Gathering(swept, aside, progress)

@@ -30,7 +30,7 @@ from slimalign.runtimes.engine_builder import file_sha256
 from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.inputs import network_inputs
 from slimalign.runtimes.journal import END, KEPT, Entry, Journal, ended
-from slimalign.runtimes.memory import Weight, asked_of, weigh, weighed
+from slimalign.runtimes.memory import Memory, asked_of, memory_told_by, tell_memory
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.session import Backend, Session
 from slimalign.runtimes.sweep import Plan, Setting, Subjects, kernel_alone
@@ -46,7 +46,7 @@ FACES = 8
 LOOK_AGAIN_S = 0.2
 LINE_DEAD_S = 5.0
 """How long the agent waits at its end for somebody to listen."""
-WEIGH = "--weigh"
+TELL_MEMORY = "--memory"
 """In place of JOB: run one bundle alone and tell its memory, see slimalign.runtimes.memory."""
 
 
@@ -141,10 +141,10 @@ def _measured(
         bundle: "Any" = bundles[setting.bundle]
         return open_session(bundle, setting.threads, tuned(setting))
 
-    def weighed_there(setting: Setting) -> "Union[Weight, str]":
+    def memory_there(setting: Setting) -> "Union[Memory, str]":
         folder, manifest = bundles[setting.bundle]
         asked = asked_of(folder, vars(manifest), setting.threads, setting.batch, tuned(setting))
-        return weighed([sys.executable, sys.argv[0], WEIGH], asked)
+        return memory_told_by([sys.executable, sys.argv[0], TELL_MEMORY], asked)
 
     settings = [Setting(*values) for values in job["settings"]]
     subjects = Subjects(
@@ -152,7 +152,7 @@ def _measured(
         opened,
         lambda one: crops[one.bundle],
         _end_to_end(job),
-        weighed_there if job["memory"] else None,
+        memory_there if job["memory"] else None,
         find_rail(),
     )
     plan = dict(job["plan"])
@@ -263,8 +263,8 @@ def _waited_for(path: str, stop: Stop, meanwhile: Callable[[], None]) -> Iterato
 
 def main() -> int:
     """Work on the job that the command line names; what a user can mend is told as a line of JSON too."""
-    if sys.argv[1] == WEIGH:
-        weigh(json.load(sys.stdin), open_session)
+    if sys.argv[1] == TELL_MEMORY:
+        tell_memory(json.load(sys.stdin), open_session)
         return 0
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

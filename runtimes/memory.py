@@ -1,6 +1,6 @@
 """The memory of a process that runs one bundle and nothing else. Python 3.6 syntax, see session.py.
 
-A process that has run others before tells nothing: what it once took it keeps. So each is weighed in one of its own.
+A process that has run others before tells nothing: what it once took it keeps. So each is run in one of its own.
 """
 
 import importlib
@@ -38,15 +38,15 @@ STATUS = "/proc/self/status"
 WITHOUT_PROC = "this system does not tell it"
 
 
-class Weight(NamedTuple):
+class Memory(NamedTuple):
     """What a process had in the machine's memory at most, and before it opened the bundle, in 10^6 bytes."""
 
     peak_mb: float
     libraries_mb: float
 
 
-def weighed(command: List[str], asked: Dict[str, Any]) -> Union[Weight, str]:
-    """What a process of ``command``, which does ``weigh`` with what it reads, tells; or why it tells nothing."""
+def memory_told_by(command: List[str], asked: Dict[str, Any]) -> Union[Memory, str]:
+    """What a process of ``command``, which does ``tell_memory`` with what it reads, tells; or why it tells nothing."""
     try:
         done = subprocess.run(
             command,
@@ -64,13 +64,13 @@ def weighed(command: List[str], asked: Dict[str, Any]) -> Union[Weight, str]:
     if done.returncode > 0:
         return (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason told"])[-1]
     told = json.loads(done.stdout.decode("utf-8", "replace").splitlines()[-1])
-    return WITHOUT_PROC if told is None else Weight(**told)
+    return WITHOUT_PROC if told is None else Memory(**told)
 
 
 def asked_of(
     folder: str, manifest: Dict[str, Any], threads: Optional[int], batch: int, backend: Backend
 ) -> Dict[str, Any]:
-    """What ``weigh`` needs to know, ready for JSON: the bundle's folder and whole manifest, and how it is run."""
+    """What ``tell_memory`` needs to know, ready for JSON: the bundle's folder and whole manifest, and how it is run."""
     return {
         "folder": folder,
         "manifest": manifest,
@@ -80,8 +80,8 @@ def asked_of(
     }
 
 
-def weigh(asked: Dict[str, Any], opener: "SessionOpener") -> None:
-    """Run the bundle that ``asked`` names on black crops and print this process's Weight as a line of JSON.
+def tell_memory(asked: Dict[str, Any], opener: "SessionOpener") -> None:
+    """Run the bundle that ``asked`` names on black crops and print this process's Memory as a line of JSON.
 
     Prints ``null`` where the system does not tell it. Raises UserError where the bundle cannot be run.
     """

@@ -25,7 +25,7 @@ from slimalign.runtimes.device_state import brief_state
 from slimalign.runtimes.energy import Rail
 from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import network_inputs
-from slimalign.runtimes.memory import Weight
+from slimalign.runtimes.memory import Memory
 from slimalign.runtimes.resting import hottest_c, rest
 from slimalign.runtimes.session import Float32, Session
 from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
@@ -91,7 +91,7 @@ class Ready(NamedTuple):
 
 
 class MeasuredMemory(NamedTuple):
-    """What a process had in memory that ran a bundle at a batch size by a backend alone, see Weight.
+    """What a process had in memory that ran a bundle at a batch size by a backend alone, see Memory.
 
     None where that cannot be told; then ``why`` says what is in the way.
     """
@@ -151,15 +151,15 @@ class Subjects(NamedTuple):
 
     ``open`` opens a setting's session; ``crops`` gives its faces, (N, S, S, 3) uint8 RGB, N >= 1, the same array for
     the same faces. ``end_to_end`` gives the calls that take turns in a setting of that kind, see
-    slimalign.runtimes.end_to_end. ``weigh`` tells the memory of a process that runs a setting alone, or why it cannot
-    be told; ``rail`` is what tells the energy. Without them neither is measured.
+    slimalign.runtimes.end_to_end. ``memory_of`` tells the memory of a process that runs a setting alone, or why it
+    cannot be told; ``rail`` is what tells the energy. Without them neither is measured.
     """
 
     settings: Sequence[Setting]
     open: "Callable[[Setting], ContextManager[Session]]"
     crops: "Callable[[Setting], Image]"
     end_to_end: "Callable[[Session, Setting], Sequence[Callable[[], Floats]]]" = kernel_alone
-    weigh: "Optional[Callable[[Setting], Union[Weight, str]]]" = None
+    memory_of: "Optional[Callable[[Setting], Union[Memory, str]]]" = None
     rail: Optional[Rail] = None
 
 
@@ -185,7 +185,7 @@ def sweep(subjects: Subjects, plan: Plan, kept: Sequence[Event] = ()) -> Iterato
         if (place, turn) not in done
     ]
     places = sorted({place for _, place in left})
-    cells = list(dict.fromkeys(one.cell for one in settings)) if subjects.weigh is not None else []
+    cells = list(dict.fromkeys(one.cell for one in settings)) if subjects.memory_of is not None else []
     _prepare(subjects, places)
     yield Ready(len(cells) + len(settings) * (1 + turns), None if rail is None else rail.name)
     yield from _memory(subjects, cells, kept)
@@ -228,9 +228,9 @@ def _memory(
         (event.bundle, event.batch, event.backend) for event in kept if isinstance(event, MeasuredMemory)
     }
     for cell in cells:
-        if cell not in known and subjects.weigh is not None:
-            found = subjects.weigh(next(one for one in subjects.settings if one.cell == cell))
-            if isinstance(found, Weight):
+        if cell not in known and subjects.memory_of is not None:
+            found = subjects.memory_of(next(one for one in subjects.settings if one.cell == cell))
+            if isinstance(found, Memory):
                 yield MeasuredMemory(*cell, found.peak_mb, found.libraries_mb, "")
             else:
                 yield MeasuredMemory(*cell, None, None, found)

@@ -39,7 +39,7 @@ ROUNDS = 3
 SLOW = Protocol("kernel", 1, "draft", Span(1, 0.0), Span(1, 0.0), Span(6, 0.9), ROUNDS)
 """A visit takes 0.3 s: there is time to break it off."""
 VISITS = 2 * ROUNDS
-WEIGHED = 2
+MEASURED_MEMORIES = 2
 """Steps before the first opening: the memory at each batch size."""
 
 
@@ -61,7 +61,7 @@ def crops(rule: CropRule) -> Any:
 
 def swept(device: Device, bundle: Bundle, told: Callable[[int], None] = lambda done: None) -> list[Record]:
     wanted = Wanted([bundle], (1, 2), (1,), crops, SLOW)
-    return sweep_on(device, wanted, progress=lambda done, total: told(done - WEIGHED))
+    return sweep_on(device, wanted, progress=lambda done, total: told(done - MEASURED_MEMORIES))
 
 
 def journal(sshd: Sshd) -> Path:
@@ -111,7 +111,7 @@ def test_latency_is_measured_on_the_device(device: Device, sshd: Sshd, cells: Bu
         assert record.memory is not None
         assert 10 < record.memory.libraries_mb <= record.memory.peak_mb
     # The memory at two batch sizes is measured, two sessions are opened, then visited in turns.
-    assert done == list(range(1 - WEIGHED, 2 + VISITS + 1))
+    assert done == list(range(1 - MEASURED_MEMORIES, 2 + VISITS + 1))
     assert list((sshd.home / HOME / "jobs").iterdir()) == [], "a job that came to its end is left behind"
 
 

@@ -14,7 +14,7 @@ from cells import CROPS, onnx_bundle
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.energy import Counted
-from slimalign.runtimes.memory import Weight
+from slimalign.runtimes.memory import Memory
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 from slimalign.runtimes.session import Session
 from slimalign.runtimes.sweep import (
@@ -38,15 +38,15 @@ IN_ONE_GO = TURNS._replace(warm_up=NONE, settle=NONE, interleaved=False)
 
 
 class Places:
-    """Subjects of a real bundle at batch sizes 1 and 2, and how often each is opened and weighed."""
+    """Subjects of a real bundle at batch sizes 1 and 2, and how often each is opened and its memory asked."""
 
     def __init__(self, folder: Path):
         self.bundle = onnx_bundle(folder)
         self.opened: list[int] = []
-        self.weighed: list[int] = []
+        self.memories: list[int] = []
 
     def subjects(self, settings: tuple[Setting, ...] = (Setting(0, 1, 1), Setting(0, 1, 2))) -> Subjects:
-        return Subjects(settings, self._open, lambda setting: CROPS, weigh=self._weigh)
+        return Subjects(settings, self._open, lambda setting: CROPS, memory_of=self._memory_of)
 
     @contextmanager
     def _open(self, setting: Setting) -> Iterator[Session]:
@@ -54,9 +54,9 @@ class Places:
         with OnnxRuntimeSession(self.bundle, setting.threads) as session:
             yield session
 
-    def _weigh(self, setting: Setting) -> Weight | str:
-        self.weighed.append(setting.batch)
-        return Weight(20.0 + setting.batch, 20.0) if setting.batch < 3 else "too large"
+    def _memory_of(self, setting: Setting) -> Memory | str:
+        self.memories.append(setting.batch)
+        return Memory(20.0 + setting.batch, 20.0) if setting.batch < 3 else "too large"
 
 
 def told(events: list[Event]) -> list[tuple[object, ...]]:
@@ -98,7 +98,7 @@ def test_threads_share_what_is_known_of_the_memory(tmp_path: Path) -> None:
     places = Places(tmp_path)
     settings = (Setting(0, 1, 1), Setting(0, 2, 1), Setting(0, 1, 3), Setting(0, 1, 1, backend=1))
     events = list(sweep(places.subjects(settings), TURNS))
-    assert places.weighed == [1, 3, 1]
+    assert places.memories == [1, 3, 1]
     assert events[0] == Ready(3 + 4 * 3, None)
     assert events[2] == MeasuredMemory(0, 3, 0, None, None, "too large")
     assert places.opened[:2] == [1, 1], "each backend once beforehand"
