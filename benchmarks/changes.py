@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, CostRecord
 from slimalign.runtimes.intervals import (
     ALPHA,
     SEED,
+    Floats,
     Interval,
     mean_interval,
     ratio_test,
@@ -135,18 +137,21 @@ def _latency_change(plain: Change, before: Compared, after: Compared) -> Change:
     if min(*before.samples_ms, *after.samples_ms) == 0:
         return replace(plain, note="calls of 0 ms")
     drawn = [
-        resampled_percentiles(
-            np.array(record.samples_ms),
-            record.visits or (len(record.samples_ms),),
-            [PERCENTS[plain.figure]],
-            seed,
-        )[:, 0]
+        _drawn_percentiles(record.samples_ms, record.visits or (len(record.samples_ms),), seed)
         for seed, record in enumerate((before, after), start=SEED)
     ]
-    (low, high), p = ratio_test(*drawn)
+    (low, high), p = ratio_test(*(percentiles[plain.figure] for percentiles in drawn))
     alone = min(len(before.visits), len(after.visits)) < 2
     note = "of one visit: what differs from time to time is not in the test" if alone else ""
     return replace(_tested(plain, (100 * (low - 1), 100 * (high - 1)), p), note=note)
+
+
+@lru_cache(maxsize=2)  # what is drawn for p50 holds the p90 of the same two records, whose turn is next
+def _drawn_percentiles(
+    samples_ms: tuple[float, ...], visits: tuple[int, ...], seed: int
+) -> dict[str, Floats]:
+    drawn = resampled_percentiles(np.array(samples_ms), visits, list(PERCENTS.values()), seed)
+    return dict(zip(PERCENTS, drawn.T, strict=True))
 
 
 def _tested(plain: Change, interval: Interval, p: float) -> Change:

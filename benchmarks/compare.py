@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rich.progress import Progress
+
 from slimalign.benchmarks.changes import FIGURES, Change, Compared, Found, Row, change_of, figures
 from slimalign.benchmarks.points import HASH_DIGITS
 from slimalign.benchmarks.results import AnyLatency, Results
@@ -57,6 +59,7 @@ def compare(
     normaliser: str = "inter-ocular",
     max_worse: float = MAX_WORSE,
     force: bool = False,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Each figure of ``after`` against that of ``before`` of the same bundle by name, runtime, precision, batch size,
     threads, target and protocol; of several records the latest counts. NMEs are those on ``split`` by ``normaliser``.
@@ -83,8 +86,9 @@ def compare(
             "the two files have no figure of one bundle, runtime, precision, batch size, threads and target in common;"
             f" the first holds {_rows(first)}, the second {_rows(second)}"
         )
+    tracked = common if progress is None else progress.track(common, description="comparing")
     return Comparison(
-        changes=tuple(change_of(*key, first[key], second[key]) for key in common),
+        changes=tuple(change_of(*key, first[key], second[key]) for key in tracked),
         only_before=_told(first.keys() - second.keys()),
         only_after=_told(second.keys() - first.keys()),
         remarks=(*(f"forced: {text}" for text in differing), *_namesakes(before, after, split, normaliser)),

@@ -450,6 +450,7 @@ def compare(
     split: str = "val",
     normaliser: str = "inter-ocular",
     force: bool = False,
+    progress: Progress | None = None,
 ) -> Comparison:
     """What changed from one results file to another, figure by figure; ``worse`` holds what surely got worse.
 
@@ -457,7 +458,7 @@ def compare(
     """
     from slimalign.choosing import compare as compare_files
 
-    return compare_files(Path(before), Path(after), split, normaliser, max_worse, force)
+    return compare_files(Path(before), Path(after), split, normaliser, max_worse, force, progress)
 
 
 def report(

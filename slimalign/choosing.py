@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.progress import Progress
+
 from slimalign.benchmarks import compare as comparing
 from slimalign.benchmarks import pick as picking
 from slimalign.benchmarks.compare import MAX_WORSE, Comparison
@@ -41,6 +43,7 @@ def compare(
     normaliser: str = "inter-ocular",
     max_worse: float = MAX_WORSE,
     force: bool = False,
+    progress: Progress | None = None,
 ) -> Comparison:
     """What changed from one results file to another, see slimalign.benchmarks.compare.
 
@@ -49,4 +52,4 @@ def compare(
     held = [read(path) for path in (before, after)]
     for path, found in zip((before, after), held, strict=True):
         check_held(path, found, split, normaliser)
-    return comparing.compare(held[0], held[1], split, normaliser, max_worse, force)
+    return comparing.compare(held[0], held[1], split, normaliser, max_worse, force, progress)

@@ -16,7 +16,7 @@ from slimalign.commands.options import (
     TargetOption,
 )
 from slimalign.runtimes.errors import CheckError, UserError
-from slimalign.showing import print_json, say
+from slimalign.showing import print_json, say, shown_progress
 
 LEAST_MB = 100_000
 """Bytes below which a file's size is told in kB."""
@@ -122,7 +122,8 @@ def compare(
     from slimalign.choice_text import comparison_text
     from slimalign.choosing import compare as compare_files
 
-    comparison = compare_files(before, after, split, normaliser, max_worse, force)
+    with shown_progress() as progress:
+        comparison = compare_files(before, after, split, normaliser, max_worse, force, progress)
     if as_json:
         print_json(comparison.to_dict())
     else:
