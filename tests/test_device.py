@@ -59,8 +59,13 @@ def crops(rule: CropRule) -> Any:
     return CROPS
 
 
-def swept(device: Device, bundle: Bundle, told: Callable[[int], None] = lambda done: None) -> list[Record]:
-    wanted = Wanted([bundle], (1, 2), (1,), crops, SLOW)
+def swept(
+    device: Device,
+    bundle: Bundle,
+    told: Callable[[int], None] = lambda done: None,
+    protocol: Protocol = SLOW,
+) -> list[Record]:
+    wanted = Wanted([bundle], (1, 2), (1,), crops, protocol)
     return sweep_on(device, wanted, progress=lambda done, total: told(done - MEASURED_MEMORIES))
 
 
@@ -224,7 +229,8 @@ def test_two_measurements_take_turns(device: Device, sshd: Sshd, cells: Bundle) 
         if done == 3:
             thread.start()
 
-    first = swept(device, cells, start)
+    # Long enough for the other to reach the device on a busy machine.
+    first = swept(device, cells, start, replace(SLOW, length=Span(6, 4.5)))
     thread.join(60)
     assert notes == [f"{sshd.address}: another measurement is at work there: waiting for it"]
     assert first[0].after["time"] <= found[0][0].before["time"]
