@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-from rich.progress import Progress
 
 from slimalign.benchmarks.changes import FIGURES, Change, Compared, Found, Row, change_of, figures
 from slimalign.benchmarks.points import HASH_DIGITS
@@ -59,10 +57,11 @@ def compare(
     normaliser: str = "inter-ocular",
     max_worse: float = MAX_WORSE,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Each figure of ``after`` against that of ``before`` of the same bundle by name, runtime, precision, batch size,
     threads, target and protocol; of several records the latest counts. NMEs are those on ``split`` by ``normaliser``.
+    ``progress`` is told the figures done and their number.
 
     Raises UserError where nothing is in common, or, without ``force``, where the same was timed by other protocols or
     on another processor; with it these are compared too, and ``remarks`` say so. What was timed by several other
@@ -86,9 +85,12 @@ def compare(
             "the two files have no figure of one bundle, runtime, precision, batch size, threads and target in common;"
             f" the first holds {_rows(first)}, the second {_rows(second)}"
         )
-    tracked = common if progress is None else progress.track(common, description="comparing")
+    changes = []
+    for done, key in enumerate(common, start=1):
+        changes.append(change_of(*key, first[key], second[key]))
+        progress(done, len(common))
     return Comparison(
-        changes=tuple(change_of(*key, first[key], second[key]) for key in tracked),
+        changes=tuple(changes),
         only_before=_told(first.keys() - second.keys()),
         only_after=_told(second.keys() - first.keys()),
         remarks=(*(f"forced: {text}" for text in differing), *_namesakes(before, after, split, normaliser)),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.memory import Memory, asked_of, memory_told_by, tell_memory
+from slimalign.runtimes.memory import ProcessMemory, asked_of, memory_told_by, tell_memory
 from slimalign.runtimes.session import Backend
 
 CHILD = (
@@ -18,7 +18,7 @@ CHILD = (
 """With the modules that its parent has, wherever it is started."""
 
 
-def memory_here(bundle: Bundle, threads: int | None, batch: int, backend: Backend) -> Memory | str:
+def memory_here(bundle: Bundle, threads: int | None, batch: int, backend: Backend) -> ProcessMemory | str:
     """The memory of a process that runs ``bundle`` alone; or why it is not known."""
     manifest = json.loads(bundle.manifest.to_json())
     asked = asked_of(str(bundle.folder), manifest, threads, batch, backend)
@@ -26,7 +26,7 @@ def memory_here(bundle: Bundle, threads: int | None, batch: int, backend: Backen
 
 
 def main(asked: Mapping[str, Any]) -> None:
-    """What the process does: print its Memory."""
+    """What the process does: print its memory."""
     # PyTorch is heavy, and so is what else comes with what knows it: no other bundle is to carry that.
     if asked["manifest"]["format"] == "torch":
         from slimalign.benchmarks.opening import open_bundle as opener

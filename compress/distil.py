@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Generator, Tensor, nn
@@ -29,11 +30,18 @@ class Switches:
 
     @property
     def name(self) -> str:
-        """A name for the stage, as in ``distilled-teacher-peer``; the whole scheme is ``distilled``."""
+        """A name for the stage, as in ``distilled-teacher-peer`` or ``fine-tuned-masks``; the whole scheme is
+        ``distilled``.
+        """
         if self == Switches():
             return "distilled"
         on = [name for name in ("teacher", "peer", "masks") if getattr(self, name)]
-        return "-".join(["distilled", *on]) if on else "fine-tuned"
+        return "-".join(["distilled" if self.distils else "fine-tuned", *on])
+
+    @property
+    def distils(self) -> bool:
+        """Whether the student learns from another network, not from the ground truth alone."""
+        return self.teacher or self.peer
 
     @classmethod
     def none(cls) -> Switches:
@@ -43,7 +51,12 @@ class Switches:
     @classmethod
     def of(cls, recipe: DistilRecipe) -> Switches:
         """The parts that count for something in ``recipe``."""
-        return cls(recipe.teacher_weight > 0, recipe.ensemble_weight > 0, recipe.mask.probability > 0)
+        return cls(recipe.teacher_weight > 0, recipe.ensemble_weight > 0, recipe.mask.covers)
+
+    @classmethod
+    def every(cls) -> list[Switches]:
+        """All that there are, from none of the parts to all."""
+        return [cls(*parts) for parts in product((False, True), repeat=3)]
 
 
 ABLATION = (
@@ -106,8 +119,11 @@ def distil(
     """Fine-tune copies of ``student`` by equation 4, weights only, and return them.
 
     The masks are drawn apart for each student; the teacher, which may be None where ``switches`` leave it out, sees
-    the clean images. All rows of the ablation see the same faces in the same order.
+    the clean images. All rows of the ablation see the same faces in the same order. Raises
+    ValueError where a teacher is wanted and none is given.
     """
+    if switches.teacher and teacher is None:
+        raise ValueError(f"{switches.name}: there is no teacher to learn from")
     device = trainer.fabric.device
     peers = Peers(_students(student, switches, seeded(trainer.seed, "peer")))
     module = trainer.set_up(peers)

@@ -82,6 +82,11 @@ class MaskRecipe(_Part):
     probability: Share = 0.5
     area: tuple[Share, Share] = (0.02, 0.10)
 
+    @property
+    def covers(self) -> bool:
+        """Whether anything is ever covered."""
+        return self.probability > 0 and self.area[1] > 0
+
     @model_validator(mode="after")
     def _area_in_order(self) -> MaskRecipe:
         if self.area[0] > self.area[1]:
@@ -194,9 +199,9 @@ class DistilRecipe(TrainingRecipe):
     """Triple distillation, equation 4: weights of the ensemble's (l1) and the teacher's (l2) divergence.
 
     A part that counts for nothing is left out: with ``ensemble_weight = 0`` the student has no peer, with
-    ``teacher_weight = 0`` no teacher, with ``mask.probability = 0`` no masks, and without all three it is fine-tuned
-    on the ground truth alone. ``ablation`` also trains the rows of table 6 that leave out masks, the peer and the
-    teacher.
+    ``teacher_weight = 0`` no teacher, with ``mask.probability = 0`` no masks, and without peer and teacher it is
+    fine-tuned on the ground truth alone. ``ablation`` also trains the rows of table 6 that leave out masks, the peer
+    and the teacher.
     """
 
     ensemble_weight: Weight
@@ -206,7 +211,7 @@ class DistilRecipe(TrainingRecipe):
 
     @model_validator(mode="after")
     def _ablation_has_parts(self) -> DistilRecipe:
-        if self.ablation and not (self.teacher_weight and self.ensemble_weight and self.mask.probability):
+        if self.ablation and not (self.teacher_weight and self.ensemble_weight and self.mask.covers):
             raise ValueError(
                 "ablation = true leaves out one part of the distillation after another; give ensemble_weight, "
                 "teacher_weight and mask.probability above 0"

@@ -30,7 +30,7 @@ from slimalign.runtimes.engine_builder import file_sha256
 from slimalign.runtimes.errors import MissingLibraryError, UserError
 from slimalign.runtimes.inputs import network_inputs
 from slimalign.runtimes.journal import END, KEPT, Entry, Journal, ended
-from slimalign.runtimes.memory import Memory, asked_of, memory_told_by, tell_memory
+from slimalign.runtimes.memory import ProcessMemory, asked_of, memory_told_by, tell_memory
 from slimalign.runtimes.opening import open_session
 from slimalign.runtimes.session import Backend, Session
 from slimalign.runtimes.sweep import Plan, Setting, Subjects, kernel_alone
@@ -141,7 +141,7 @@ def _measured(
         bundle: "Any" = bundles[setting.bundle]
         return open_session(bundle, setting.threads, tuned(setting))
 
-    def memory_there(setting: Setting) -> "Union[Memory, str]":
+    def memory_there(setting: Setting) -> "Union[ProcessMemory, str]":
         folder, manifest = bundles[setting.bundle]
         asked = asked_of(folder, vars(manifest), setting.threads, setting.batch, tuned(setting))
         return memory_told_by([sys.executable, sys.argv[0], TELL_MEMORY], asked)

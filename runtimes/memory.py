@@ -38,14 +38,14 @@ STATUS = "/proc/self/status"
 WITHOUT_PROC = "this system does not tell it"
 
 
-class Memory(NamedTuple):
+class ProcessMemory(NamedTuple):
     """What a process had in the machine's memory at most, and before it opened the bundle, in 10^6 bytes."""
 
     peak_mb: float
     libraries_mb: float
 
 
-def memory_told_by(command: List[str], asked: Dict[str, Any]) -> Union[Memory, str]:
+def memory_told_by(command: List[str], asked: Dict[str, Any]) -> Union[ProcessMemory, str]:
     """What a process of ``command``, which does ``tell_memory`` with what it reads, tells; or why it tells nothing."""
     try:
         done = subprocess.run(
@@ -64,7 +64,7 @@ def memory_told_by(command: List[str], asked: Dict[str, Any]) -> Union[Memory, s
     if done.returncode > 0:
         return (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason told"])[-1]
     told = json.loads(done.stdout.decode("utf-8", "replace").splitlines()[-1])
-    return WITHOUT_PROC if told is None else Memory(**told)
+    return WITHOUT_PROC if told is None else ProcessMemory(**told)
 
 
 def asked_of(
@@ -81,7 +81,7 @@ def asked_of(
 
 
 def tell_memory(asked: Dict[str, Any], opener: "SessionOpener") -> None:
-    """Run the bundle that ``asked`` names on black crops and print this process's Memory as a line of JSON.
+    """Run the bundle that ``asked`` names on black crops and print this process's memory as a line of JSON.
 
     Prints ``null`` where the system does not tell it. Raises UserError where the bundle cannot be run.
     """

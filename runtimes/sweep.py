@@ -25,7 +25,7 @@ from slimalign.runtimes.device_state import brief_state
 from slimalign.runtimes.energy import Rail
 from slimalign.runtimes.errors import NonFiniteError, UserError
 from slimalign.runtimes.inputs import network_inputs
-from slimalign.runtimes.memory import Memory
+from slimalign.runtimes.memory import ProcessMemory
 from slimalign.runtimes.resting import hottest_c, rest
 from slimalign.runtimes.session import Float32, Session
 from slimalign.runtimes.timing_loop import Span, time_calls, time_once_ms
@@ -91,7 +91,7 @@ class Ready(NamedTuple):
 
 
 class MeasuredMemory(NamedTuple):
-    """What a process had in memory that ran a bundle at a batch size by a backend alone, see Memory.
+    """What a process had in memory that ran a bundle at a batch size by a backend alone, see ProcessMemory.
 
     None where that cannot be told; then ``why`` says what is in the way.
     """
@@ -159,7 +159,7 @@ class Subjects(NamedTuple):
     open: "Callable[[Setting], ContextManager[Session]]"
     crops: "Callable[[Setting], Image]"
     end_to_end: "Callable[[Session, Setting], Sequence[Callable[[], Floats]]]" = kernel_alone
-    memory_of: "Optional[Callable[[Setting], Union[Memory, str]]]" = None
+    memory_of: "Optional[Callable[[Setting], Union[ProcessMemory, str]]]" = None
     rail: Optional[Rail] = None
 
 
@@ -230,7 +230,7 @@ def _memory(
     for cell in cells:
         if cell not in known and subjects.memory_of is not None:
             found = subjects.memory_of(next(one for one in subjects.settings if one.cell == cell))
-            if isinstance(found, Memory):
+            if isinstance(found, ProcessMemory):
                 yield MeasuredMemory(*cell, found.peak_mb, found.libraries_mb, "")
             else:
                 yield MeasuredMemory(*cell, None, None, found)

@@ -458,7 +458,9 @@ def compare(
     """
     from slimalign.choosing import compare as compare_files
 
-    return compare_files(Path(before), Path(after), split, normaliser, max_worse, force, progress)
+    return compare_files(
+        Path(before), Path(after), split, normaliser, max_worse, force, progress or _silent()
+    )
 
 
 def report(

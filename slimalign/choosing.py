@@ -8,7 +8,7 @@ from rich.progress import Progress
 
 from slimalign.benchmarks import compare as comparing
 from slimalign.benchmarks import pick as picking
-from slimalign.benchmarks.compare import MAX_WORSE, Comparison
+from slimalign.benchmarks.compare import Comparison
 from slimalign.benchmarks.limits import Limits
 from slimalign.benchmarks.pick import Choice
 from slimalign.benchmarks.points import names_of
@@ -39,11 +39,11 @@ def pick(
 def compare(
     before: Path,
     after: Path,
-    split: str = "val",
-    normaliser: str = "inter-ocular",
-    max_worse: float = MAX_WORSE,
-    force: bool = False,
-    progress: Progress | None = None,
+    split: str,
+    normaliser: str,
+    max_worse: float,
+    force: bool,
+    progress: Progress,
 ) -> Comparison:
     """What changed from one results file to another, see slimalign.benchmarks.compare.
 
@@ -52,4 +52,15 @@ def compare(
     held = [read(path) for path in (before, after)]
     for path, found in zip((before, after), held, strict=True):
         check_held(path, found, split, normaliser)
-    return comparing.compare(held[0], held[1], split, normaliser, max_worse, force, progress)
+    task = progress.add_task("comparing", total=None)
+    comparison = comparing.compare(
+        held[0],
+        held[1],
+        split,
+        normaliser,
+        max_worse,
+        force,
+        lambda done, total: progress.update(task, completed=done, total=total),
+    )
+    progress.remove_task(task)
+    return comparison

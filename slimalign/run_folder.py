@@ -44,9 +44,9 @@ STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "faces.val": (),
         "faces.test": (),
         "teacher": ("teacher", "distilled*"),
-        "search": ("supernet", CUT, "fine-tuned", "distilled*", "baseline-*"),
-        "slim": (CUT, "fine-tuned", "distilled*", "baseline-*"),
-        "distil": ("fine-tuned", "distilled*"),
+        "search": ("supernet", CUT, "fine-tuned*", "distilled*", "baseline-*"),
+        "slim": (CUT, "fine-tuned*", "distilled*", "baseline-*"),
+        "distil": ("fine-tuned*", "distilled*"),
         "distil.ablation": (),
         "baseline": ("baseline-*",),
         "baseline.count": (),
@@ -95,6 +95,8 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
         old = _read_run(path)
         changed = _changed_entries(old, new)
         stages = {stage for entry in changed for stage in _stages_of(entry)}
+        if new["teacher"] is None:
+            stages -= {"teacher"}  # none will be trained in place of this one
         stale, recut = _trained(folder, stages), not stages.isdisjoint({CUT, *EVERY_STAGE})
         if stale and old["name"] != new["name"]:
             raise UserError(f"{folder}: is the run of recipe '{old['name']}'; give a new folder with --out")

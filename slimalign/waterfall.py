@@ -1,4 +1,4 @@
-"""The waterfall: every step of a run, from the teacher to the exported files, as bundles that are measured."""
+"""The waterfall: every step of a run, from its first network to the exported files, as bundles that are measured."""
 
 from __future__ import annotations
 
@@ -40,9 +40,13 @@ from slimalign.runtimes.files import replacing
 from slimalign.runtimes.session import available_cores
 from slimalign.runtimes.timing import Record
 
-ROWS = [Switches(*on).name for on in product((False, True), repeat=3)]
 OWN_NAMES = frozenset(
-    ["teacher", "supernet", "slimmed", *(f"{row}{peer}" for row in ROWS for peer in ("", "-other"))]
+    [
+        "teacher",
+        "supernet",
+        "slimmed",
+        *(f"{one.name}{peer}" for one in Switches.every() for peer in ("", "-other")),
+    ]
 )
 """The steps of a run, under whose names its bundles lie."""
 
@@ -50,8 +54,8 @@ PARITY_CROPS = 8
 
 
 def student_name(recipe: Recipe) -> str:
-    """The student that a run ends with, ``distilled`` with the whole distillation: its bundles are distilled-torch,
-    distilled-onnx and distilled-litert.
+    """The name of the student that a run ends with, as in ``distilled`` or ``fine-tuned``; its bundles are
+    ``<name>-torch`` and one for each of the recipe's formats.
     """
     return Switches.of(recipe.distil).name
 

@@ -62,6 +62,19 @@ def test_a_latency_that_surely_grew_fails_beyond_its_share() -> None:
     assert (change(back, "p50 ms").verdict, back.worse) == ("better", ())
 
 
+def test_slower_slow_calls_alone_are_found_and_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    row = timed("a", 5)
+    spread = np.sort(np.array(row.samples_ms).reshape(VISITS, CALLS), axis=1)
+    spread[:, -CALLS // 5 :] += 1.0  # the slowest fifth of each visit
+    slow = replace(row, samples_ms=tuple(spread.ravel().tolist()))
+    found = compare(
+        Results((row,)), Results((slow,)), progress=lambda done, total: told.append((done, total))
+    )
+    assert (change(found, "p50 ms").verdict, change(found, "p90 ms").verdict) == ("within the noise", "worse")
+    assert told == [(1, 2), (2, 2)]
+
+
 def test_a_machine_that_drifts_from_visit_to_visit_does_not_fail_for_it() -> None:
     found = compare(Results((timed("a", 5, 0.3),)), Results((timed("a", 5.5, 0.3, seed=1),)))
     p50 = change(found, "p50 ms")

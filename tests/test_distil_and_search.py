@@ -228,6 +228,45 @@ def test_table_6_has_four_rows_of_growing_help():
     assert ABLATION[-1] == Switches()
 
 
+@pytest.mark.parametrize(
+    ("teacher", "ensemble", "mask", "name"),
+    [
+        (0, 0, 0, "fine-tuned"),
+        (0, 0, 0.5, "fine-tuned-masks"),
+        (0, 0.5, 0, "distilled-peer"),
+        (0, 0.5, 0.5, "distilled-peer-masks"),
+        (2, 0, 0, "distilled-teacher"),
+        (2, 0, 0.5, "distilled-teacher-masks"),
+        (2, 0.5, 0, "distilled-teacher-peer"),
+        (2, 0.5, 0.5, "distilled"),
+    ],
+)
+def test_what_weighs_nothing_is_left_out_and_the_stage_is_named_by_the_rest(teacher, ensemble, mask, name):
+    weights = {"teacher_weight": teacher, "ensemble_weight": ensemble, "mask": {"probability": mask}}
+    recipe = DistilRecipe(epochs=1, learning_rate=SCHEDULE, **weights)
+    assert Switches.of(recipe).name == name
+    assert name in {one.name for one in Switches.every()}
+
+
+def test_masks_that_cover_nothing_are_none():
+    mask = {"probability": 0.5, "area": (0, 0)}
+    recipe = DistilRecipe(epochs=1, learning_rate=SCHEDULE, teacher_weight=1, ensemble_weight=1, mask=mask)
+    assert Switches.of(recipe) == Switches(masks=False)
+
+
+def test_two_peers_need_no_teacher(lively_supernet, faces, validation, tmp_path):
+    recipe = DistilRecipe(epochs=1, batch=8, learning_rate=SCHEDULE, ensemble_weight=0.5, teacher_weight=0)
+
+    def trained(switches):
+        loss = SoftmaxLoss(4, 1.0)
+        return distil(trainer(faces, tmp_path), lively_supernet, None, recipe, switches, loss, validation)
+
+    first, second = trained(Switches.of(recipe))
+    assert not torch.equal(first.stem[0].weight, second.stem[0].weight)
+    with pytest.raises(ValueError, match="distilled: there is no teacher to learn from"):
+        trained(Switches())
+
+
 def test_a_batch_larger_than_the_split_is_refused(lively_supernet, faces, validation, tmp_path):
     recipe = DistilRecipe(epochs=1, batch=64, learning_rate=SCHEDULE, ensemble_weight=0.5, teacher_weight=1.0)
     with pytest.raises(

@@ -58,17 +58,21 @@ def test_a_silent_run_stays_silent_after_its_processes_have_started() -> None:
         ("x86_64", set(), True),
         ("x86_64", {"avx512_bf16"}, False),
         ("x86_64", {"amx_bf16"}, False),
+        ("x86_64", {"avx2"}, True),
         ("aarch64", set(), False),
     ],
 )
 def test_a_processor_without_bfloat16_is_known(
     monkeypatch: pytest.MonkeyPatch, architecture: str, extensions: set[str], emulated: bool
 ) -> None:
-    told = (
-        {name: name in extensions for name in ("avx512_bf16", "amx_bf16")} if architecture == "x86_64" else {}
-    )
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": architecture, **told})
-    assert making._bf16_is_emulated() == emulated
+    told = {"architecture": architecture, **dict.fromkeys(extensions, True)}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    recipe = DEMO.model_copy(update={"precision": "bf16-mixed"})
+    assert making._is_slow_in_bf16(recipe, torch.device("cpu")) == emulated
+    assert not making._is_slow_in_bf16(recipe, torch.device("cuda"))
+    assert not making._is_slow_in_bf16(DEMO, torch.device("cpu"))
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not making._is_slow_in_bf16(recipe, torch.device("cpu"))
 
 
 def test_an_earlier_cut_is_not_written_over(tmp_path: Path) -> None:

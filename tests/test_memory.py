@@ -11,7 +11,7 @@ import pytest
 from cells import onnx_bundle
 
 from slimalign.benchmarks.memory_here import memory_here
-from slimalign.runtimes.memory import Memory, memory_told_by, peak_mb, resident_mb
+from slimalign.runtimes.memory import ProcessMemory, memory_told_by, peak_mb, resident_mb
 from slimalign.runtimes.session import DEFAULT_BACKEND
 
 IMAGE_MB = 3 * 16 * 16 * 4 / 1e6
@@ -20,8 +20,8 @@ IMAGE_MB = 3 * 16 * 16 * 4 / 1e6
 def test_a_larger_batch_takes_at_least_its_inputs_more(tmp_path: Path) -> None:
     bundle = onnx_bundle(tmp_path)
     few, many = (memory_here(bundle, 1, batch, DEFAULT_BACKEND) for batch in (1, 20_000))
-    assert isinstance(few, Memory)
-    assert isinstance(many, Memory)
+    assert isinstance(few, ProcessMemory)
+    assert isinstance(many, ProcessMemory)
     assert 10 < few.libraries_mb <= few.peak_mb
     assert many.peak_mb - few.peak_mb > 0.9 * 20_000 * IMAGE_MB
     # The libraries are the same; what the system lends them differs a little.
@@ -31,7 +31,7 @@ def test_a_larger_batch_takes_at_least_its_inputs_more(tmp_path: Path) -> None:
 def test_what_this_process_holds_does_not_count(tmp_path: Path) -> None:
     held = np.ones((100_000, 1000), dtype=np.uint8)
     found = memory_here(onnx_bundle(tmp_path), 1, 1, DEFAULT_BACKEND)
-    assert isinstance(found, Memory)
+    assert isinstance(found, ProcessMemory)
     # All of it, with the libraries, is less than this process has.
     assert found.peak_mb < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     assert held.all()

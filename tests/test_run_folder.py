@@ -29,11 +29,11 @@ def claim_folder(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = Fal
     claim(folder, recipe, faces, retrain).take()
 
 
-def changed(**parts: dict[str, Any]) -> Recipe:
-    """The recipe for 300W on a CPU with some entries of some parts changed."""
+def changed(**parts: dict[str, Any] | None) -> Recipe:
+    """The recipe for 300W on a CPU with some entries of some parts changed, or without parts that are None."""
     entries = CPU_RECIPE.model_dump(mode="json")
     for part, new in parts.items():
-        entries[part].update(new)
+        entries[part] = None if new is None else {**entries[part], **new}
     return Recipe.model_validate(entries)
 
 
@@ -100,6 +100,14 @@ def test_what_hangs_on_a_changed_entry_is_trained_anew_only_when_asked(
     assert (folder / "results.jsonl").exists()  # its records are keyed by the files that they measured
     assert recipe_of(folder) == recipe
     claim_folder(folder, recipe, FACES)
+
+
+def test_a_teacher_that_nothing_learns_from_any_more_is_not_removed(folder: Path) -> None:
+    recipe = changed(teacher=None, distil={"teacher_weight": 0, "ablation": False})
+    claim_folder(folder, recipe, FACES, retrain=True)
+    assert stages(folder) == {"baseline-found", "supernet", "teacher"}
+    with pytest.raises(UserError, match="teacher, distil.teacher_weight changed since teacher was trained"):
+        claim_folder(folder, changed(distil={"ablation": False}), FACES)
 
 
 @pytest.mark.parametrize(

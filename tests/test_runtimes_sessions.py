@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from cells import (
     CROPS,
@@ -16,6 +17,7 @@ from cells import (
     onnx_bundle,
     write_manifest,
 )
+from small_onnx import Graph
 
 from slimalign.runtimes.aligner import Aligner, check_box
 from slimalign.runtimes.bundle import MANIFEST_NAME, Bundle, read_bundle
@@ -174,6 +176,24 @@ def test_a_missing_library_names_the_extra(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"not installed; run pip install '{extra}'"):
         open_session(made)
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("onnx", "int8-tensorrt"), ("tensorrt", "int8")])
+def test_int8_for_tensorrt_is_summed_without_saturation(tmp_path: Path, kind: str, precision: str) -> None:
+    """Its products, of 8 bits signed, are the largest there are: x86 without VNNI would sum two of them in 16 bits."""
+    graph = (
+        Graph().pair("image", "taken", "in", scale=1 / 127).hold(w=np.ones((LANDMARKS, 3, 4, 4), np.float32))
+    )
+    graph.pair("w", "weights", "of", scale=np.full(LANDMARKS, 1 / 127), axis=0)
+    graph.add("Conv", ["taken", "weights"], "sums", "conv", strides=[4, 4]).pair(
+        "sums", "heatmaps", "out", 0.5
+    )
+    onnx.save(graph.model(out="heatmaps", image=("n", 3, SIZE, SIZE)), tmp_path / "model.onnx")
+    bundle = write_manifest(tmp_path, "model.onnx", format=kind, precision=precision)
+    with OnnxRuntimeSession(bundle, 1) as opened:
+        white = opened.run(np.ones((1, 3, SIZE, SIZE), dtype=np.float32))
+    assert white.shape == (1, LANDMARKS, 4, 4)
+    assert np.abs(white - 3 * 4 * 4).max() <= 0.5
 
 
 @pytest.mark.parametrize("form", ["onnx", "litert"])

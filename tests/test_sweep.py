@@ -14,7 +14,7 @@ from cells import CROPS, onnx_bundle
 
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.energy import Counted
-from slimalign.runtimes.memory import Memory
+from slimalign.runtimes.memory import ProcessMemory
 from slimalign.runtimes.onnxruntime_session import OnnxRuntimeSession
 from slimalign.runtimes.session import Session
 from slimalign.runtimes.sweep import (
@@ -54,9 +54,9 @@ class Places:
         with OnnxRuntimeSession(self.bundle, setting.threads) as session:
             yield session
 
-    def _memory_of(self, setting: Setting) -> Memory | str:
+    def _memory_of(self, setting: Setting) -> ProcessMemory | str:
         self.memories.append(setting.batch)
-        return Memory(20.0 + setting.batch, 20.0) if setting.batch < 3 else "too large"
+        return ProcessMemory(20.0 + setting.batch, 20.0) if setting.batch < 3 else "too large"
 
 
 def told(events: list[Event]) -> list[tuple[object, ...]]:

@@ -344,11 +344,19 @@ def test_a_recipe_without_distillation_needs_no_teacher(tmp_path):
 
 def test_a_run_without_distillation_ends_with_the_fine_tuned_student(tmp_path):
     recipe = without_distillation(write_recipe(tmp_path))
+    recipe.write_text(recipe.read_text().replace("formats = []", 'formats = ["onnx"]'))
     status, output = finished(slimalign("run", recipe, "--out", tmp_path / "run"))
     assert status == 0, output
     assert "fine-tuning (3 epochs)" in output
     steps = json.loads((tmp_path / "run" / "waterfall.json").read_text())["steps"]
-    assert [step["step"] for step in steps] == ["supernet", "slimmed", "fine-tuned"]
+    networks = [("supernet", "pytorch"), ("slimmed", "pytorch"), ("fine-tuned", "pytorch")]
+    assert [(step["step"], step["runtime"]) for step in steps] == [*networks, ("fine-tuned", "onnxruntime")]
+    for command in (
+        ("slim", tmp_path / "run", "--max-params", "4000"),
+        ("report", tmp_path / "run", "--out", tmp_path / "report.html"),
+    ):
+        status, output = finished(slimalign(*command))
+        assert status == 0, output
     status, output = finished(slimalign("export", tmp_path / "run", "--formats", "onnx", "--out", tmp_path))
     assert status == 0, output
     assert (tmp_path / "fine-tuned-onnx" / "bundle.json").is_file()

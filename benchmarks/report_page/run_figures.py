@@ -60,8 +60,8 @@ def waterfall_figure(waterfall: Mapping[str, Any], commands: tuple[str, ...]) ->
     return Figure(
         key="waterfall",
         title=f"NME of each step of the run {waterfall['recipe']}",
-        reading="From the teacher down to the files: a bar is the NME on the test faces, a black line that on the "
-        "validation faces.",
+        reading="From the first network down to the files: a bar is the NME on the test faces, a black line that on "
+        "the validation faces.",
         alt="Bars of the NME of each step of the run",
         spec=spec_of(alt.layer(bars, ticks, texts), height=max(140, 34 * len(rows))),
         rows=rows,
