@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ERRORS_ONLY = 3
 CPU = "CPUExecutionProvider"
-EXACT_INT8 = "session.x64quantprecision"
+WITHOUT_INT8_KERNELS = "session.disable_quant_qdq"
 
 
 class OnnxRuntimeSession:
@@ -100,8 +100,8 @@ def open_onnx(
 ) -> Any:
     """ONNX Runtime's session of the file ``path``, which writes a ``trace`` where that is given.
 
-    An ``exact`` one multiplies int8 as TensorRT does, on every processor: by itself ONNX Runtime lets sums of two
-    products saturate on x86 without VNNI, which is quicker. Raises UserError where it is not installed, lacks the
+    An ``exact`` one computes what lies between Q and DQ in float32, where the sums of int8's products are those of
+    TensorRT: ONNX Runtime's own kernels let them saturate on x86 without VNNI. Raises UserError where it is not installed, lacks the
     provider, or cannot open the file: then ``mend`` is the way out.
     """
     onnxruntime = _library(path)
@@ -112,7 +112,7 @@ def open_onnx(
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     if exact:
-        options.add_session_config_entry(EXACT_INT8, "1")
+        options.add_session_config_entry(WITHOUT_INT8_KERNELS, "1")
     if trace is not None:
         options.enable_profiling = True
         options.profile_file_prefix = trace
