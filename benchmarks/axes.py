@@ -7,12 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from slimalign.benchmarks.points import Point
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.intervals import NORMAL_95, Interval, rate_interval
-from slimalign.runtimes.metrics import FAILURE_THRESHOLD
+from slimalign.runtimes.intervals import Interval, rate_interval
 
 Singles = tuple[float, ...]
 
@@ -83,10 +80,6 @@ def _throughput_interval(point: Point) -> Interval | None:
     return 1000.0 * point.batch / high, 1000.0 * point.batch / low
 
 
-def _failures(point: Point) -> Singles:
-    return tuple(100.0 if nme > FAILURE_THRESHOLD else 0.0 for nme in point.nmes)
-
-
 def _failure_interval(point: Point) -> Interval | None:
     if point.failure_rate is None or not point.images:
         return None
@@ -111,7 +104,7 @@ AXES: Mapping[str, Axis] = MappingProxyType(
             Axis(
                 "nme", "NME", "%", lambda p: p.nme, lambda p: p.nme_interval, lambda p: p.nmes, digits=NME_DIGITS
             ),
-            Axis("failure-rate", "failures", "%", lambda p: p.failure_rate, _failure_interval, _failures),
+            Axis("failure-rate", "failures", "%", lambda p: p.failure_rate, _failure_interval, lambda p: p.failures),
             Axis("size", "file size", "bytes", lambda p: p.size_bytes),
             Axis("params", "parameters", "", lambda p: p.params),
             Axis("macs", "multiply-adds", "", lambda p: p.macs),
@@ -135,19 +128,12 @@ def subset_axis(subset: str) -> Axis:
     def singles(point: Point) -> Singles:
         return point.subset_nmes.get(subset, ())
 
-    def interval(point: Point) -> Interval | None:
-        nmes, value = singles(point), point.subset_nme.get(subset)
-        if value is None or len(nmes) < 2:
-            return None
-        reach = NORMAL_95 * float(np.std(nmes, ddof=1)) / math.sqrt(len(nmes))
-        return value - reach, value + reach
-
     return Axis(
         f"{SUBSET}{subset}",
         f"NME on {subset}",
         "%",
         lambda point: point.subset_nme.get(subset),
-        interval,
+        lambda point: point.subset_intervals.get(subset),
         singles,
         digits=NME_DIGITS,
     )

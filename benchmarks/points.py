@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, Results
 from slimalign.runtimes.errors import UserError
-from slimalign.runtimes.intervals import Interval
+from slimalign.runtimes.intervals import NORMAL_95, Interval
+from slimalign.runtimes.metrics import FAILURE_THRESHOLD
 from slimalign.runtimes.timing import Record
 
 HASH_DIGITS = 8
@@ -66,6 +71,22 @@ class Point:
             return None
         return 1000.0 * self.batch / self.p50_ms
 
+    @cached_property
+    def failures(self) -> tuple[float, ...]:
+        """Of each single image 100 where it is a failure, else 0: their mean is the failure rate."""
+        return tuple(100.0 if nme > FAILURE_THRESHOLD else 0.0 for nme in self.nmes)
+
+    @cached_property
+    def subset_intervals(self) -> Mapping[str, Interval]:
+        """The interval of 95 % of each NME in ``subset_nme`` whose single images are known, two at least."""
+        reaches = {
+            subset: NORMAL_95 * float(np.std(nmes, ddof=1)) / math.sqrt(len(nmes))
+            for subset, nmes in self.subset_nmes.items()
+            if len(nmes) > 1 and subset in self.subset_nme
+        }
+        found = {subset: (self.subset_nme[subset], reach) for subset, reach in reaches.items()}
+        return {subset: (value - reach, value + reach) for subset, (value, reach) in found.items()}
+
     @property
     def way(self) -> str | None:
         """The runtime and, where it is not fp32, the precision; None where the bundle was not timed."""
@@ -121,7 +142,10 @@ def join(
     machines = {record.target for record in latencies}
     untimed = sorted(accuracies, key=lambda record: record.target in machines)
     judges: dict[str, AccuracyRecord] = {r.sha256: r for r in untimed if r.sha256 not in timed}
-    pairs = [(record, _judge_of(record, accuracies)) for record in measured.values()]
+    held: dict[str, list[AccuracyRecord]] = {}
+    for accuracy in accuracies:
+        held.setdefault(accuracy.sha256, []).append(accuracy)
+    pairs = [(record, _judge_of(record, held.get(record.sha256, ()))) for record in measured.values()]
     _one_of_a_kind(
         (judge.faces for judge in (*judges.values(), *(judge for _, judge in pairs)) if judge is not None),
         "sets of faces under the split's name",
@@ -142,10 +166,9 @@ def join(
 
 
 def _judge_of(latency: AnyLatency, accuracies: Iterable[AccuracyRecord]) -> AccuracyRecord | None:
-    """The one that says most of what was timed, and of several such the latest."""
+    """The one of the same bundle's ``accuracies`` that says most of what was timed, and of several such the latest."""
     ranked = sorted(
-        (record for record in accuracies if record.sha256 == latency.sha256),
-        key=lambda record: (record.runtime == latency.runtime, record.target == latency.target),
+        accuracies, key=lambda record: (record.runtime == latency.runtime, record.target == latency.target)
     )
     return ranked[-1] if ranked else None
 

@@ -13,6 +13,8 @@ from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.chosen import point_names
 
 UNKNOWN = "?"
+MOST_ROWS = 100
+"""Of a table; more than that nobody reads in a terminal, and it takes seconds to lay out."""
 
 
 def _figure_text(value: float | None, text: str) -> str:
@@ -66,10 +68,11 @@ def narrow_table(title: str | None, columns: Mapping[str, bool]) -> Table:
     return made
 
 
-def table(points: Sequence[Point]) -> Table:
+def table(points: Sequence[Point], most: int = MOST_ROWS) -> Table:
     """``points`` as a table, best NME first; settings that all of them share stand in the title.
 
-    Bundles of one name, runtime and precision are told apart by a part of their sha256.
+    Bundles of one name, runtime and precision are told apart by a part of their sha256. Of more than ``most`` points
+    those of the best NME are shown, and the caption says how many are left out.
     """
     names = point_names(points)
     points = [replace(point, bundle=names[point.sha256]) for point in points]
@@ -78,8 +81,10 @@ def table(points: Sequence[Point]) -> Table:
     shown = {name: show for name, show in COLUMNS.items() if name not in shared}
     title = ", ".join(_setting_text(name, COLUMNS[name](timed[0])) for name in shared)
     made = narrow_table(title or None, {name: name in ("bundle", "runtime", *SETTINGS) for name in shown})
-    for point in sorted(points, key=_order):
+    for point in sorted(points, key=_order)[:most]:
         made.add_row(*(show(point) for show in shown.values()))
+    if len(points) > most:
+        made.caption = f"and {len(points) - most} more of higher NME, or none"
     return made
 
 

@@ -101,8 +101,8 @@ def open_onnx(
     """ONNX Runtime's session of the file ``path``, which writes a ``trace`` where that is given.
 
     An ``exact`` one computes what lies between Q and DQ in float32, where the sums of int8's products are those of
-    TensorRT: ONNX Runtime's own kernels let them saturate on x86 without VNNI. Raises UserError where it is not installed, lacks the
-    provider, or cannot open the file: then ``mend`` is the way out.
+    TensorRT: ONNX Runtime's own kernels let them saturate on x86 without VNNI. Raises UserError where it is not
+    installed, lacks the provider, or cannot open the file: then ``mend`` is the way out.
     """
     onnxruntime = _library(path)
     from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors

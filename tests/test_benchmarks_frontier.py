@@ -270,6 +270,18 @@ def test_a_table_lists_the_best_first_and_unknown_as_such() -> None:
     assert mixed.title == "local, fp32, threads 1"
 
 
+def test_a_long_table_ends_with_how_many_are_left_out() -> None:
+    """The best by NME are shown, and what was not judged goes first."""
+    made = table([*POINTS, point("untested", 1, None)], most=len(POINTS) - 1)
+    assert made.row_count == len(POINTS) - 1
+    assert made.caption == "and 2 more of higher NME, or none"
+    text = io.StringIO()
+    Console(file=text, width=200).print(made)
+    worst = max(POINTS, key=lambda one: one.nme or 0.0)
+    assert worst.bundle not in text.getvalue()
+    assert table(POINTS).caption is None
+
+
 def headings(made: Table) -> set[str]:
     return {str(column.header) for column in made.columns}
 

@@ -55,11 +55,14 @@ def _doubles(results: Results) -> Iterable[str]:
     """What to mind of bundles that have all but their sha256 in common."""
     records = (*results.latencies, *results.accuracy)
     names = names_of(records, precisions_of(results))
-    for bundle in dict.fromkeys(record.bundle for record in records):
-        held = {names[record.sha256] for record in records if record.bundle == bundle} - {bundle}
-        if held:
+    called: dict[str, set[str]] = {}
+    for record in records:
+        called.setdefault(record.bundle, set()).add(names[record.sha256])
+    for bundle, held in called.items():
+        apart = held - {bundle}
+        if apart:
             yield (
-                f"{len(held)} bundles of one runtime and precision are called {bundle}: they are told apart by the "
+                f"{len(apart)} bundles of one runtime and precision are called {bundle}: they are told apart by the "
                 "beginning of their sha256."
             )
 
