@@ -131,9 +131,10 @@ def _with_all_figures(points: Sequence[Point], bounds: Sequence[Bound]) -> list[
         together = "" if len(never or needed) == 1 else "each of "
         subsets = ", ".join(sorted({subset for point in points for subset in point.subset_nme}) or ["none"])
         held = f" (its subsets: {subsets})" if any(bound.is_subset for bound in bounds) else ""
+        energy = "; energy only where the device has a rail to read" if AXES["energy"].label in never else ""
         raise UserError(
             f"none of {len(points)} points has {together}{missing}; measure NME with 'slimalign eval', latency with"
-            f" 'slimalign bench', both into one results file{held}"
+            f" 'slimalign bench', both into one results file{held}{energy}"
         )
     return judged
 

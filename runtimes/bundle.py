@@ -177,6 +177,8 @@ def _no_bundle(folder: Path) -> str:
     )
     if inside:
         return f"not a bundle, but holds some; give one of {', '.join(map(str, inside))}"
+    if folder.suffix == ".part":
+        return "not a bundle: an export that is at work, or one that was broken off; then delete it"
     return f"not a bundle, it holds no {MANIFEST_NAME}; give a folder made by 'slimalign export' or 'slimalign run'"
 
 

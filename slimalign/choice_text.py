@@ -17,7 +17,7 @@ from slimalign.benchmarks.limits import SUBSET_LIMIT
 from slimalign.benchmarks.pick import Choice, Relaxation
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report import narrow_table, short_count
-from slimalign.runtimes.intervals import Interval
+from slimalign.runtimes.intervals import ALPHA, Interval
 
 Names = Mapping[str, str]
 
@@ -173,8 +173,8 @@ def comparison_text(comparison: Comparison) -> Iterator[RenderableType]:
     for place, rows in (("first", comparison.only_before), ("second", comparison.only_after)):
         yield from (f"only in the {place} file: {row}" for row in rows)
     yield (
-        f"{len(comparison.worse)} of {_figures(len(comparison.changes))} worse by more than"
-        f" {comparison.max_worse:g} % and beyond the noise"
+        f"{len(comparison.worse)} of {_figures(len(comparison.changes))} worse, surely (p < {ALPHA:g}) and by more than"
+        f" {comparison.max_worse:g} % as measured"
     )
 
 

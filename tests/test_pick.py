@@ -29,6 +29,15 @@ def test_the_most_accurate_within_the_limits_is_picked() -> None:
     assert relaxation.point == POINTS[0]
 
 
+def test_energy_that_was_never_told_is_not_asked_of_bench() -> None:
+    with pytest.raises(
+        UserError, match="energy of a face; .*; energy only where the device has a rail to read$"
+    ):
+        pick(POINTS, Limits(max_energy_mj=5))
+    with pytest.raises(UserError, match="one results file$"):
+        pick(POINTS, Limits(max_gmacs=5))
+
+
 def test_without_limits_the_best_is_picked_and_nothing_binds() -> None:
     choice = pick(POINTS, Limits())
     assert (choice.point, choice.runner_up) == (POINTS[0], POINTS[1])

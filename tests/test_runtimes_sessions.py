@@ -203,6 +203,14 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, form: str) -> None:
         open_session(write_manifest(tmp_path, "model", format=form))
 
 
+def test_what_a_broken_off_export_left_is_named_so(tmp_path: Path) -> None:
+    (tmp_path / "small-onnx.part").mkdir()
+    with pytest.raises(
+        UserError, match=r"small-onnx\.part: not a bundle: an export .* broken off; then delete it"
+    ):
+        read_bundle(tmp_path / "small-onnx.part")
+
+
 def test_a_format_without_a_runtime_is_refused_and_can_be_added(tmp_path: Path) -> None:
     made = onnx_bundle(tmp_path, format="torch")
     with pytest.raises(

@@ -171,7 +171,9 @@ def test_compare_fails_where_something_surely_got_worse(
     assert row.split()[-1] == "WORSE"
     assert "+50.00" in row
     assert f"only in the first file: net-{64 * 'c'} on onnxruntime fp32, local: NME %" in done.out
-    assert done.out.splitlines()[-1] == "2 of 10 figures worse by more than 5 % and beyond the noise"
+    assert done.out.splitlines()[-1] == (
+        "2 of 10 figures worse, surely (p < 0.05) and by more than 5 % as measured"
+    )
     assert slimalign("compare", results, after, "--max-worse", "60").status == 0
     assert slimalign("compare", after, results).status == 0
 
