@@ -84,7 +84,7 @@ def table(points: Sequence[Point], most: int = MOST_ROWS) -> Table:
     for point in sorted(points, key=_order)[:most]:
         made.add_row(*(show(point) for show in shown.values()))
     if len(points) > most:
-        made.caption = f"and {len(points) - most} more of higher NME, or none"
+        made.caption = f"and {len(points) - most} more of higher NME, or without one"
     return made
 
 

@@ -119,8 +119,8 @@ def distil(
     """Fine-tune copies of ``student`` by equation 4, weights only, and return them.
 
     The masks are drawn apart for each student; the teacher, which may be None where ``switches`` leave it out, sees
-    the clean images. All rows of the ablation see the same faces in the same order. Raises
-    ValueError where a teacher is wanted and none is given.
+    the clean images. All rows of the ablation see the same faces in the same order. Raises ValueError where a teacher
+    is wanted and none is given.
     """
     if switches.teacher and teacher is None:
         raise ValueError(f"{switches.name}: there is no teacher to learn from")

@@ -271,10 +271,10 @@ def test_a_table_lists_the_best_first_and_unknown_as_such() -> None:
 
 
 def test_a_long_table_ends_with_how_many_are_left_out() -> None:
-    """The best by NME are shown, and what was not judged goes first."""
+    """The best by NME are shown; what was not judged is the first to be left out."""
     made = table([*POINTS, point("untested", 1, None)], most=len(POINTS) - 1)
     assert made.row_count == len(POINTS) - 1
-    assert made.caption == "and 2 more of higher NME, or none"
+    assert made.caption == "and 2 more of higher NME, or without one"
     text = io.StringIO()
     Console(file=text, width=200).print(made)
     worst = max(POINTS, key=lambda one: one.nme or 0.0)
