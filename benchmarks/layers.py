@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from slimalign.runtimes.counts import Count, OneOrMore
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.address import LOCAL
 
@@ -23,9 +23,9 @@ class Layer:
 
     name: str
     kind: str
-    params: int | None
-    macs: int | None
-    bytes_moved: int | None
+    params: Count | None
+    macs: Count | None
+    bytes_moved: Count | None
     ms: float | None = None
 
 
@@ -42,12 +42,12 @@ class LayersRecord:
     sha256: str
     precision: str
     layers: tuple[Layer, ...]
-    batch: int = 1
+    batch: OneOrMore = 1
     target: str = LOCAL
     runtime: str | None = None
     version: str | None = None
-    threads: int | None = None
-    runs: int | None = None
+    threads: Count | None = None
+    runs: Count | None = None
     p50_ms: float | None = None
 
     def __post_init__(self) -> None:
@@ -65,11 +65,3 @@ class LayersRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> LayersRecord:
-        """The record that ``to_dict`` wrote."""
-        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        known = [entry.name for entry in fields(Layer)]
-        layers = [{name: one[name] for name in known if name in one} for one in values["layers"]]
-        return cls(**{**values, "layers": tuple(Layer(**one) for one in layers)})

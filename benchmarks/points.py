@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from slimalign.benchmarks.garbage import collection_paused
 from slimalign.benchmarks.results import AccuracyRecord, AnyLatency, Results
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.intervals import NORMAL_95, Interval
@@ -113,6 +114,7 @@ def names_of(points: Iterable[Point]) -> dict[str, str]:
     }
 
 
+@collection_paused()
 def join(
     results: Results,
     split: str | None = None,

@@ -8,23 +8,28 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from slimalign.benchmarks.garbage import collection_paused
 from slimalign.benchmarks.json_lines import append_lines, check_last_line, is_json, read_whole
 from slimalign.benchmarks.layers import LayersRecord
-from slimalign.benchmarks.record_fields import check_fields
 from slimalign.benchmarks.told_latency import ToldLatency
-from slimalign.compress.data.evaluation import Evaluation
+from slimalign.benchmarks.typed_json import object_in
 from slimalign.runtimes.bundle import Bundle
+from slimalign.runtimes.counts import Count, OneOrMore
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import cannot_be_written, check_appendable, held, write_text
 from slimalign.runtimes.intervals import Interval, mean_interval
 from slimalign.runtimes.metrics import accuracy
 from slimalign.runtimes.timing import Record
 from slimalign.targets.address import LOCAL
+
+if TYPE_CHECKING:  # brings OpenCV, for which whoever reads records should not wait
+    from slimalign.compress.data.evaluation import Evaluation
 
 KEPT_DIGITS = 5
 """Decimals of a single image's NME, in percent, that are kept."""
@@ -46,11 +51,11 @@ class AccuracyRecord:
     split: str
     faces: str
     normaliser: str
-    images: int
+    images: OneOrMore
     nme: float
     failure_rate: float
     auc: float
-    subsets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    subsets: Mapping[str, Mapping[str, int | float]] = field(default_factory=dict)
     target: str = LOCAL
     nmes: tuple[float, ...] = ()
     subset_nmes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -98,17 +103,6 @@ class AccuracyRecord:
         """Plain data for JSON."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> AccuracyRecord:
-        """The record that ``to_dict`` wrote."""
-        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        values["nmes"] = tuple(values.get("nmes", ()))
-        values["subset_nmes"] = {name: tuple(nmes) for name, nmes in values.get("subset_nmes", {}).items()}
-        if values.get("nme_interval") is not None:
-            low, high = values["nme_interval"]
-            values["nme_interval"] = (low, high)
-        return cls(**values)
-
 
 def _rounded(nmes: NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(np.round(nmes, KEPT_DIGITS).tolist())
@@ -125,12 +119,12 @@ class CostRecord:
     bundle: str
     sha256: str
     precision: str
-    size_bytes: int
-    params: int | None
-    macs: int | None
-    params_without_head: int | None = None
-    macs_without_head: int | None = None
-    bytes_moved: int | None = None
+    size_bytes: Count
+    params: Count | None
+    macs: Count | None
+    params_without_head: Count | None = None
+    macs_without_head: Count | None = None
+    bytes_moved: Count | None = None
 
     @classmethod
     def of(cls, bundle: Bundle) -> CostRecord:
@@ -151,11 +145,6 @@ class CostRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CostRecord:
-        """The record that ``to_dict`` wrote."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 AnyLatency = Record | ToldLatency
@@ -267,6 +256,7 @@ def without_held(path: Path, records: Sequence[Record]) -> list[Record]:
     return [record for record in records if (record.setting, record.started) not in held]
 
 
+@collection_paused()
 def read(path: str | Path) -> Results:
     """Every record of the results file.
 
@@ -302,25 +292,19 @@ def _cut(place: str) -> str:
     )
 
 
-def _record(line: str, place: str) -> AnyRecord:
+def _record(line: str | bytes, place: str) -> AnyRecord:
     try:
-        data = _DECODER.decode(line)
-        kind = str(data.get("kind")) if isinstance(data, dict) else "none"
+        kind = object_in(line, _Kind).kind
         if kind not in KINDS:
             raise UserError(f"kind = '{kind}', must be one of {', '.join(KINDS)}; was it edited by hand?")
-        check_fields(KINDS[kind], data)
-        return KINDS[kind].from_dict(data)
+        return object_in(line, KINDS[kind])
     except ValueError:
         raise UserError(_cut(place)) from None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{place}: not a whole record ({error}); was it edited by hand?") from None
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise UserError(f"it holds {constant}; a figure that is not finite was not measured")
+class _Kind(msgspec.Struct):
+    """What each line begins with."""
 
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-"""Made once: ``json.loads`` would make one for every line."""
+    kind: str

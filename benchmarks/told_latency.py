@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from slimalign.runtimes.counts import Count, OneOrMore
 from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import UserError
 
@@ -23,15 +24,15 @@ class ToldLatency:
     sha256: str
     runtime: str
     precision: str
-    batch: int
-    threads: int
+    batch: OneOrMore
+    threads: Count
     protocol: str
     target: str
     cpu: str
     started: str
     init_ms: float
     first_ms: float
-    count: int
+    count: Count
     mean_ms: float
     min_ms: float
     max_ms: float
@@ -67,8 +68,3 @@ class ToldLatency:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the results file."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ToldLatency:
-        """The record that ``to_dict`` wrote."""
-        return cls(**{entry.name: data[entry.name] for entry in fields(cls) if entry.name in data})

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from slimalign.runtimes.counts import Count, OneOrMore
 from slimalign.runtimes.device_state import UNKNOWN
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.intervals import Interval, percentile_intervals
@@ -179,8 +180,8 @@ class Record:
     sha256: str
     runtime: str
     precision: str
-    batch: int
-    threads: int
+    batch: OneOrMore
+    threads: Count
     protocol: str
     target: str
     cpu: str
@@ -191,7 +192,7 @@ class Record:
     version: str = UNKNOWN
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
-    visits: tuple[int, ...] = ()
+    visits: tuple[Count, ...] = ()
     inputs: str = UNKNOWN
     transfers: bool = False
     graph: bool = False
@@ -262,20 +263,3 @@ class Record:
             "samples_ms": list(self.samples_ms),
             "visit_states": [dict(state) for state in self.visit_states],
         }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """The record that ``to_dict`` wrote: percentiles are computed again, from the samples."""
-        values = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        lists = ("samples_ms", "visits", "visit_states", "openings")
-        values |= {name: tuple(values[name]) for name in lists if name in values}
-        intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
-        memory, energy = values.get("memory"), values.get("energy")
-        return cls(
-            **{
-                **values,
-                "intervals": intervals,
-                "memory": None if memory is None else Memory(**memory),
-                "energy": None if energy is None else Energy(**energy),
-            }
-        )

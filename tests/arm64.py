@@ -25,7 +25,7 @@ DEBS = (
 )
 WHEELS = (
     *("numpy==2.4.6", "opencv-python-headless==5.0.0.93", "onnxruntime==1.31.1", "ai-edge-litert==2.3.0"),
-    *("backports.strenum==1.2.8", "flatbuffers==25.12.19", "protobuf==7.36.2"),
+    *("msgspec==0.22.0", "backports.strenum==1.2.8", "flatbuffers==25.12.19", "protobuf==7.36.2"),
 )
 """LiteRT and ONNX Runtime ask for the last three."""
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")

@@ -41,20 +41,11 @@ def cost(sha256: str) -> CostRecord:
 
 def told(sha256: str, p50_ms: float | None, target: str = "adb:X") -> ToldLatency:
     """What a phone's program tells."""
-    plain = {
-        "bundle": f"net-{sha256}",
-        "sha256": sha256,
-        "runtime": "litert",
-        "precision": "fp32",
-        "batch": 1,
-        "threads": 1,
-        "protocol": "benchmark_model-1-draft",
-        "target": target,
-        "cpu": "unknown",
-        "started": "2026-01-01T00:00:00+00:00",
-    }
-    figures = {"init_ms": 1.0, "first_ms": 1.0, "count": 50, "mean_ms": 2.0, "min_ms": 1.0, "max_ms": 3.0}
-    return ToldLatency.from_dict({**plain, **figures, "p50_ms": p50_ms})
+    return ToldLatency(
+        f"net-{sha256}", sha256, "litert", "fp32", batch=1, threads=1,
+        protocol="benchmark_model-1-draft", target=target, cpu="unknown", started="2026-01-01T00:00:00+00:00",
+        init_ms=1.0, first_ms=1.0, count=50, mean_ms=2.0, min_ms=1.0, max_ms=3.0, p50_ms=p50_ms,
+    )  # fmt: skip
 
 
 def point(name: str, ms: float | None, nme: float | None, **changes: object) -> Point:

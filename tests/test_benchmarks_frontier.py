@@ -149,7 +149,7 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
         ('{"kind": "speed"}', "line 1: kind = 'speed', must be one of latency, told-latency, accuracy, cost"),
         ('{"kind": "cost", "bundle": "a"}', "line 1: not a whole record"),
         ('{"kind": "cost", "params": NaN}', "line 1: it holds NaN"),
-        ("[]", "line 1: kind = 'none'"),
+        ("[]", r"line 1: not a whole record \(expected object, got array\)"),
     ],
 )
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, said: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slimalign.benchmarks.axes import Axis
-from slimalign.benchmarks.frontier import frontier, unbeaten_points
+from slimalign.benchmarks.frontier import Ranking, unbeaten_points
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, title
 from slimalign.benchmarks.report_page.chosen import point_names
@@ -32,38 +32,31 @@ MOST_NAMES = 14
 
 @dataclass(frozen=True)
 class Curve:
-    """The frontier over two axes, as places of points: the corners of its line, which no point beats by value; those
-    that noise alone may have put on it, or behind; and those whose names find room.
+    """The frontier over two axes, as places of points: the corners of its line, which no point beats by value, and
+    those that noise alone may have put on it, or behind.
     """
 
     line: tuple[int, ...]
     uncertain: tuple[int, ...]
-    named: tuple[int, ...]
 
 
-def curve(points: Sequence[Point], x: Axis, y: Axis) -> Curve:
-    """The frontier of ``points``; places are those in ``points``."""
-    place = {id(point): number for number, point in enumerate(points)}
-    known = [point for point in points if x.value(point) is not None and y.value(point) is not None]
-    if not known:
-        return Curve((), (), ())
-    found = frontier(known, (x.name, y.name))
+def curve(ranking: Ranking, x: Axis, y: Axis) -> Curve:
+    """The frontier of the ``ranking``'s points; places are those in it."""
+    found = ranking.frontier((x.name, y.name))
     # Whoever is beaten by value is so by one of these too.
     line = sorted(unbeaten_points(found.points, (x.name, y.name)), key=lambda point: x.value(point) or 0.0)
-    named = _named(points, [*line, *found.uncertain], x, y)
-    return Curve(
-        tuple(place[id(p)] for p in line),
-        tuple(place[id(p)] for p in found.uncertain),
-        tuple(place[id(p)] for p in named),
-    )
+    place = {id(point): number for number, point in enumerate(ranking.points)}
+    return Curve(tuple(place[id(p)] for p in line), tuple(place[id(p)] for p in found.uncertain))
 
 
-def _named(points: Sequence[Point], wanted: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
-    """Those of ``wanted`` whose names do not lie on each other where all ``points`` are drawn."""
+def _named(points: Sequence[Point], shown: Curve, x: Axis, y: Axis) -> set[int]:
+    """Places of those on the curve whose names do not lie on each other where all ``points`` are drawn."""
     drawn = [(a, b) for p in points if (a := x.value(p)) and a > 0 and (b := y.value(p)) is not None]
-    held = [point for point in wanted if (x.value(point) or 0) > 0 and y.value(point) is not None]
-    found = spaced(drawn, [(x.value(point) or 0.0, y.value(point) or 0.0) for point in held])
-    return [held[place] for place in found[:MOST_NAMES]]
+    wanted = [place for place in (*shown.line, *shown.uncertain) if (x.value(points[place]) or 0) > 0]
+    found = spaced(
+        drawn, [(x.value(points[place]) or 0.0, y.value(points[place]) or 0.0) for place in wanted]
+    )
+    return {wanted[number] for number in found[:MOST_NAMES]}
 
 
 def spaced(drawn: Sequence[Spot], wanted: Sequence[Spot], taken: Sequence[Spot] = ()) -> list[int]:
@@ -93,7 +86,7 @@ def _share(value: float, low: float, high: float) -> float:
 
 def drawn_rows(points: Sequence[Point], found: Curve, x: Axis, y: Axis) -> list[dict[str, Any]]:
     """What the chart draws of ``points``: those with a value on both axes, of which costs are above zero."""
-    on, unsure, named = set(found.line), set(found.uncertain), set(found.named)
+    on, unsure, named = set(found.line), set(found.uncertain), _named(points, found, x, y)
     names = point_names(points)
     rows = []
     for place, point in enumerate(points):
@@ -247,7 +240,7 @@ def save_frontier(points: Sequence[Point], path: str | Path, x: str = "latency",
             f"none of {len(points)} points has both {x} and {y}; they have {held}; run 'slimalign eval' and 'bench'"
         )
     across, up = costs[x], errors[y]
-    found = curve(points, across, up)
+    found = curve(Ranking(points), across, up)
     rows = drawn_rows(points, found, across, up)
     if not rows:
         raise UserError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slimalign.benchmarks.axes import Axis
+from slimalign.benchmarks.frontier import Ranking
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.axes import drawn_axes, is_error, title
 from slimalign.benchmarks.report_page.chosen import point_names
@@ -100,10 +101,10 @@ def _curves(
     """Line and uncertain points by ``setting|cost|error``."""
     made = {}
     for number, setting in enumerate(subject.ranked.settings):
-        points = subject.ranked.at(setting)
+        ranking = Ranking(subject.ranked.at(setting))
         for x in costs:
             for y in errors:
-                found = curve(points, x, y)
+                found = curve(ranking, x, y)
                 made[f"{number}|{x.name}|{y.name}"] = [found.line, found.uncertain]
     return made
 
@@ -161,9 +162,10 @@ def _published_note(subject: Subject, dataset: str, parts: Parts) -> str:
 def static_frontiers(section: FrontierSection) -> list[tuple[str, Spec, list[dict[str, Any]]]]:
     """For each cost with points: a name, the chart with its data, and the data; over the first error."""
     made = []
+    ranking = Ranking(section.points)
     for x in section.costs:
         for y in section.errors[:1]:
-            found = curve(section.points, x, y)
+            found = curve(ranking, x, y)
             rows = drawn_rows(section.points, found, x, y)
             if rows:
                 data = {

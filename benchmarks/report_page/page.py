@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from slimalign.benchmarks.frontier import Ranking
 from slimalign.benchmarks.points import Point
 from slimalign.benchmarks.report_page.accuracy_figures import ced_figure, series_names, subset_figure
 from slimalign.benchmarks.report_page.axes import drawn_axes
@@ -139,7 +140,7 @@ def first_frontier(points: Sequence[Point]) -> list[Point]:
     costs, errors = drawn_axes(points)
     if not costs or not errors:
         return []
-    found = curve(points, costs[0], errors[0])
+    found = curve(Ranking(points), costs[0], errors[0])
     return [points[place] for place in (*found.line, *found.uncertain)]
 
 

@@ -58,28 +58,28 @@ def read_back(path: Path, line: Mapping[str, Any]) -> list[AnyRecord]:
 
 
 WRONG = [
-    (0, "intervals", [], "entries, each two finite numbers"),
-    (0, "intervals", {"p50_ms": [1.0]}, "entries, each two finite numbers"),
-    (0, "samples_ms", [1.0, "2"], "a list of finite numbers"),
-    (0, "samples_ms", [1.0, float("inf")], "a list of finite numbers"),
-    (0, "samples_ms", [1.0, None], "a list of finite numbers"),
-    (0, "init_ms", True, "a finite number"),
-    (0, "runtime", None, "a text"),
-    (0, "batch", 0, "a whole number above 0"),
-    (0, "threads", 1.5, "a whole number of at least 0"),
-    (0, "visits", [-1, 31], "a list, each a whole number of at least 0"),
-    (0, "memory", {"peak_mb": "x", "libraries_mb": 1.0}, "the entries of a memory or null"),
-    (0, "transfers", 1, "true or false"),
-    (1, "sha256", ["a"], "a text"),
-    (1, "subsets", None, "entries, each entries, each a finite number"),
-    (1, "nme", float("inf"), "a finite number"),
-    (1, "nme", 10**400, "a finite number"),
-    (1, "nme_interval", [1.0, 2.0, 3.0], "two finite numbers or null"),
-    (2, "size_bytes", "x", "a whole number of at least 0"),
-    (2, "size_bytes", -5, "a whole number of at least 0"),
-    (2, "macs", -1, "a whole number of at least 0 or null"),
-    (3, "count", True, "a whole number of at least 0"),
-    (4, "layers", [{"name": "a", "macs": "many"}], "a list, each the entries of a layer"),
+    (0, "intervals", [], "expected object, got array"),
+    (0, "intervals", {"p50_ms": [1.0]}, "expected array of length 2 at intervals[...]"),
+    (0, "samples_ms", [1.0, "2"], "expected float, got str at samples_ms[1]"),
+    (0, "samples_ms", [1.0, float("inf")], "number out of range at samples_ms[1]"),
+    (0, "samples_ms", [1.0, None], "expected float, got null at samples_ms[1]"),
+    (0, "init_ms", True, "expected float, got bool"),
+    (0, "runtime", None, "expected str, got null"),
+    (0, "batch", 0, "expected int >= 1"),
+    (0, "threads", 1.5, "expected int, got float"),
+    (0, "visits", [-1, 31], "expected int >= 0 at visits[0]"),
+    (0, "memory", {"peak_mb": "x", "libraries_mb": 1.0}, "expected float, got str at memory.peak_mb"),
+    (0, "transfers", 1, "expected bool, got int"),
+    (1, "sha256", ["a"], "expected str, got array"),
+    (1, "subsets", None, "expected object, got null"),
+    (1, "nme", float("inf"), "number out of range"),
+    (1, "nme", 10**400, "number out of range"),
+    (1, "nme_interval", [1.0, 2.0, 3.0], "expected array of length 2"),
+    (2, "size_bytes", "x", "expected int, got str"),
+    (2, "size_bytes", -5, "expected int >= 0"),
+    (2, "macs", 2**63, "expected int <= 9223372036854775807"),
+    (3, "count", True, "expected int, got bool"),
+    (4, "layers", [{"name": "a", "macs": "many"}], "expected int | null, got str at layers[0].macs"),
 ]
 
 
@@ -91,7 +91,7 @@ def test_a_wrong_entry_is_named_with_its_line(
         read_back(path, {**lines[place], name: value})
     said = str(fault.value)
     assert said.startswith(f"{path}, line 1: {name} = ")
-    assert said.endswith(f", must be {words}; was it edited by hand?")
+    assert said.endswith(f": {words}; was it edited by hand?")
     assert "\n" not in said
 
 
