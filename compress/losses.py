@@ -69,13 +69,19 @@ class SoftmaxLoss:
         """``heatmaps`` (N, K, H, W) and true ``points`` (N, K, 2) in crop pixels -> scalar."""
         height, width = heatmaps.shape[2:]
         truth = heatmap_points(points, self.stride)
-        inside = ((truth > -0.5) & (truth < truth.new_tensor([width, height]) - 0.5)).all(dim=2)
+        inside = inside_crop(truth, (height, width))
         gaussian = gaussian_heatmaps(truth, (height, width), self.sigma).flatten(2)
         gaussian = gaussian / gaussian.sum(dim=2, keepdim=True).clamp_min(1e-12)
         log_predicted = spatial_log_softmax(heatmaps)
         divergence = (torch.xlogy(gaussian, gaussian) - gaussian * log_predicted).sum(dim=2)
         error = (soft_argmax(log_predicted.exp(), height, width) - truth).abs().sum(dim=2)
         return ((divergence + COORDINATE_WEIGHT * error) * inside).sum() / inside.sum().clamp_min(1)
+
+
+def inside_crop(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, K): which of ``places`` (N, K, 2), in heatmap pixels, lie on a heatmap of ``size`` (height, width)."""
+    height, width = size
+    return ((places > -0.5) & (places < places.new_tensor([width, height]) - 0.5)).all(dim=2)
 
 
 def soft_argmax(probabilities: Tensor, height: int, width: int) -> Tensor:

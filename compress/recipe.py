@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,9 +13,9 @@ from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import NormaliserName
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    pass
 else:
-    import tomli as tomllib
+    pass
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -27,11 +26,13 @@ DecoderName = Literal["argmax-quarter", "local-mean", "local-softmax"]
 """Those of runtimes.decode, which has none of typing's newer names."""
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a recipe: plain data that is checked, and has no other entries."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DrawnRecipe(_Part):
+class DrawnRecipe(Part):
     """How many faces are drawn for each split, and the seed of the first."""
 
     train: PositiveInt = 600
@@ -41,7 +42,7 @@ class DrawnRecipe(_Part):
     seed: int = 0
 
 
-class DataRecipe(_Part):
+class DataRecipe(Part):
     """Where faces come from: a data set's format and its splits, or ``drawn`` with faces drawn for each split.
 
     ``scheme`` is the landmark scheme of the faces, ``normaliser`` what the NME of all choices and of the waterfall
@@ -57,7 +58,7 @@ class DataRecipe(_Part):
     drawn: DrawnRecipe = DrawnRecipe()
 
 
-class InputRecipe(_Part):
+class InputRecipe(Part):
     """The network's input, in pixels, and the sigma of ground-truth Gaussians, in heatmap pixels."""
 
     size: PositiveInt = 256
@@ -65,7 +66,7 @@ class InputRecipe(_Part):
     sigma: PositiveFloat = 1.0
 
 
-class AugmentRecipe(_Part):
+class AugmentRecipe(Part):
     """Random changes: scale and shift as shares, rotation in degrees, probabilities of rotation and flip."""
 
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -76,7 +77,7 @@ class AugmentRecipe(_Part):
     colour: Share = 0.3
 
 
-class MaskRecipe(_Part):
+class MaskRecipe(Part):
     """The students' masks: how often one is drawn, and its share of the image's area."""
 
     probability: Share = 0.5
@@ -94,16 +95,17 @@ class MaskRecipe(_Part):
         return self
 
 
-class Schedule(_Part):
+class Schedule(Part):
     """Learning rate over a stage of training.
 
-    ``steps``: constant, times 0.1 at each milestone (an epoch). ``one-cycle``: rises over the first tenth,
+    ``steps``: constant, times ``factor`` at each milestone (an epoch). ``one-cycle``: rises over the first tenth,
     then falls to nothing along a cosine.
     """
 
     kind: Literal["steps", "one-cycle"]
     peak: PositiveFloat
     milestones: tuple[PositiveInt, ...] = ()
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
     def _milestones_count(self) -> Schedule:
@@ -112,8 +114,8 @@ class Schedule(_Part):
         return self
 
 
-class TrainingRecipe(_Part):
-    """Length of a stage of training, the batch size of one process, and its optimiser (Adam)."""
+class TrainingRecipe(Part):
+    """Length of a stage of training, the batch size of one process, and what its optimiser (Adam) needs."""
 
     epochs: PositiveInt
     batch: PositiveInt = 16
@@ -167,7 +169,7 @@ ImportanceName = Literal["contribution", "absolute"]
 """What an operation adds to its block, |a| times the spread of what it weighs; or |a| itself as in the paper."""
 
 
-class SlimRecipe(_Part):
+class SlimRecipe(Part):
     """How far to cut: all below a threshold on the importance, or the least important operations until a budget is met.
 
     A budget spares operations that alone connect the network, however little they count for.
@@ -234,34 +236,41 @@ FormatName = Literal[
 """The formats of ``export`` that can be measured where they are made."""
 
 
-class ExportRecipe(_Part):
+class ExportRecipe(Part):
     """The formats that the best student is exported in."""
 
     formats: tuple[FormatName, ...] = ("onnx", "litert")
 
 
-class Recipe(_Part):
-    """A whole recipe; see the shipped ones for an example of each part.
+class CommonRecipe(Part):
+    """What all recipes have, whatever network they train.
 
-    ``batch_norm_momentum`` is HRNet's 0.01 unless a recipe is so short that running statistics would lag behind. A
-    recipe whose distillation needs no teacher has none.
+    ``batch_norm_momentum`` is HRNet's 0.01 unless a recipe is so short that running statistics would lag behind.
     """
 
     name: str
     seed: int = 0
-    loss: Literal["mse", "softmax"]
     decoder: DecoderName
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] = 0.01
     data: DataRecipe
     input: InputRecipe = InputRecipe()
     augment: AugmentRecipe = AugmentRecipe()
+    export: ExportRecipe = ExportRecipe()
+
+
+class Recipe(CommonRecipe):
+    """A whole recipe of SD-HRNet; see the shipped ones for an example of each part.
+
+    A recipe whose distillation needs no teacher has none.
+    """
+
+    loss: Literal["mse", "softmax"]
     teacher: TeacherRecipe | None = None
     search: SearchRecipe
     slim: SlimRecipe
     distil: DistilRecipe
     baseline: BaselineRecipe | None = None
-    export: ExportRecipe = ExportRecipe()
 
     @model_validator(mode="after")
     def _input_fits(self) -> Recipe:
@@ -304,23 +313,6 @@ class Recipe(_Part):
         return self
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe; raises UserError with the file, the entry, its value and the reason."""
-    path = Path(path)
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such recipe; the shipped ones lie in recipes/") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give one recipe, a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
-    try:
-        return Recipe.model_validate(entries)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first_fault(error)}") from None
-
-
 def slim_recipe(
     threshold: float | None,
     max_gmacs: float | None,
@@ -338,16 +330,16 @@ def slim_recipe(
             latency_table=latency_table,
         )
     except ValidationError as error:
-        raise UserError(f"slim: {_first_fault(error)}") from None
+        raise UserError(f"slim: {first_fault(SlimRecipe, error)}") from None
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(whole: type[BaseModel], error: ValidationError) -> str:
     """One fault in words; an entry that does not exist goes first, for it may be the one that is missing."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
     where = ".".join(str(part) for part in fault["loc"])
     unknown = fault["type"] == "extra_forbidden"
-    meant = _meant(fault["loc"]) if unknown else None
+    meant = _meant(whole, fault["loc"]) if unknown else None
     # The entry that was meant is missing: the same fault once more.
     others = [one for one in faults[1:] if meant is None or one["loc"] != (*fault["loc"][:-1], meant)]
     more = f" (and {len(others)} more)" if others else ""
@@ -360,9 +352,9 @@ def _first_fault(error: ValidationError) -> str:
     return f"{where}{value}: {message}{more}" if where else f"{message}{more}"
 
 
-def _meant(location: tuple[str | int, ...]) -> str | None:
+def _meant(whole: type[BaseModel], location: tuple[str | int, ...]) -> str | None:
     """The name of an entry that is near the unknown one at ``location``."""
-    part: type[BaseModel] = Recipe
+    part = whole
     for name in location[:-1]:
         annotation = part.model_fields[str(name)].annotation
         # A part that may be left out is a union with None.

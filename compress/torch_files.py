@@ -9,6 +9,8 @@ from torch import nn
 
 from slimalign.compress.checkpoint import load_weights, read_tensors, write_tensors
 from slimalign.compress.networks.architecture import read_architecture
+from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.networks.cascade_shape import read_cascade_shape
 from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.runtimes.errors import UserError
@@ -17,6 +19,8 @@ from slimalign.runtimes.files import write_text
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 """Stands beside the weights of a supernet or a student."""
+CASCADE = "cascade.json"
+"""Stands beside the weights of a cascade."""
 HRNET = "hrnet.json"
 """Stands beside the weights of a teacher."""
 
@@ -49,9 +53,11 @@ def _described(network: nn.Module) -> tuple[str, str]:
         width = network.state_dict()["first_branch.0.weight"].shape[0]
         shape = HRNetShape(landmarks=network.head.heatmaps.out_channels, width=width)
         return HRNET, shape.model_dump_json(indent=1)
+    if type(network) is Cascade:
+        return CASCADE, network.shape.model_dump_json(indent=1)
     raise UserError(
-        f"a network of class {type(network).__name__} cannot be written as files; only HRSuperNet, its students"
-        " and HRNet can"
+        f"a network of class {type(network).__name__} cannot be written as files; only HRSuperNet, its students,"
+        " HRNet and cascades can"
     )
 
 
@@ -69,12 +75,14 @@ def read_network(folder: Path) -> nn.Module:
 def _built(folder: Path) -> nn.Module:
     if (folder / ARCHITECTURE).is_file():
         return HRSuperNet(read_architecture(folder / ARCHITECTURE))
+    if (folder / CASCADE).is_file():
+        return Cascade(read_cascade_shape(folder / CASCADE))
     path = folder / HRNET
     try:
         shape = HRNetShape.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{folder}: holds neither {ARCHITECTURE} nor {HRNET}; export the network again"
+            f"{folder}: holds none of {ARCHITECTURE}, {CASCADE} and {HRNET}; export the network again"
         ) from None
     except ValidationError as error:
         raise UserError(f"{path}: {error.errors()[0]['msg']}; export the network again") from None

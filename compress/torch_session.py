@@ -8,7 +8,7 @@ import torch
 
 from slimalign.compress.torch_files import read_network
 from slimalign.runtimes.bundle import Bundle
-from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, check_batch, thread_count
+from slimalign.runtimes.session import DEFAULT_BACKEND, Backend, Float32, answer_of, check_batch, thread_count
 
 
 class TorchSession:
@@ -28,15 +28,16 @@ class TorchSession:
         self._threads_before = torch.get_num_threads()
 
     def run(self, inputs: Float32) -> Float32:
-        """Raw heatmaps of normalised ``inputs``, see Session."""
+        """Raw outputs of normalised ``inputs``, see Session."""
         check_batch(inputs, self.manifest)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         # PyTorch warns of arrays that it must not write to.
         writable = inputs if inputs.flags.writeable else inputs.copy()
         with torch.inference_mode():
-            heatmaps: Float32 = self.network(torch.from_numpy(writable)).numpy()
-        return heatmaps
+            found = self.network(torch.from_numpy(writable))
+        outputs = found if isinstance(found, tuple) else (found,)
+        return answer_of([output.numpy() for output in outputs], self.manifest)
 
     def __enter__(self) -> TorchSession:
         return self

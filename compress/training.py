@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -39,6 +39,8 @@ TENSORBOARD = "tensorboard"
 
 WARM_UP = 0.1
 """Share of a one-cycle schedule over which the learning rate rises."""
+
+MOMENTUM = 0.9
 
 BatchLoss = Callable[[Batch, Generator], Tensor]
 
@@ -101,9 +103,16 @@ class Trainer:
         return cast(nn.Module, self.fabric.setup_module(network))
 
     def adam(self, parameters: Sequence[nn.Parameter], weight_decay: float = 0.0) -> Optimizer:
-        """Adam as the papers use it; the schedule sets its learning rate before every step."""
-        optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay)
-        return cast(Optimizer, self.fabric.setup_optimizers(optimizer))
+        """Adam as SD-HRNet uses it; the schedule sets its learning rate before every step."""
+        return self.optimizer([{"params": list(parameters), "weight_decay": weight_decay}], "adam")
+
+    def optimizer(self, groups: Sequence[dict[str, Any]], name: str) -> Optimizer:
+        """``adam``, or ``sgd`` with CHS's momentum, for groups of parameters with a ``weight_decay`` each."""
+        if name == "adam":
+            made: Optimizer = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.999))
+        else:
+            made = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
+        return cast(Optimizer, self.fabric.setup_optimizers(made))
 
     def run(self, stage: Stage) -> None:
         """Train ``stage`` to its end; all processes end with the same weights."""
@@ -213,7 +222,7 @@ def set_learning_rate(optimizer: Optimizer, schedule: Schedule, epoch: float, ep
 def learning_rate(schedule: Schedule, epoch: float, epochs: int) -> float:
     """The learning rate of ``schedule`` at ``epoch`` (with its fraction) of ``epochs``."""
     if schedule.kind == "steps":
-        return schedule.peak * 0.1 ** sum(epoch >= milestone for milestone in schedule.milestones)
+        return schedule.peak * schedule.factor ** sum(epoch >= milestone for milestone in schedule.milestones)
     share = epoch / epochs
     if share < WARM_UP:
         return schedule.peak * (0.04 + 0.96 * share / WARM_UP)

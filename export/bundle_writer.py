@@ -107,9 +107,12 @@ Check = Callable[[Session], ParityReport | PointsReport | GateReport]
 def _check_of(bench: Workbench, kind: Format) -> Check:
     """The check of a file; a network or faces that will not do for it are told of before anything is written."""
     if kind.exact:
-        comparison = compare_points if bench.gives_points(kind.kind) else compare
-        heatmaps, crops = bench.heatmaps, bench.parity_crops
-        return lambda session: comparison(heatmaps, session, crops)
+        crops = bench.parity_crops
+        if bench.gives_points(kind.kind):
+            points = bench.points
+            return lambda session: compare_points(points, session, crops)
+        heatmaps = bench.heatmaps
+        return lambda session: compare(heatmaps, session, crops)
     return partial(bench.gate.judge, faces=kind.gate_faces)
 
 

@@ -16,8 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from slimalign.compress.networks.architecture import Operation
 from slimalign.compress.networks.blocks import upsample
+from slimalign.compress.networks.cascade import StudentBranches
 from slimalign.compress.networks.head import HeatmapHead
-from slimalign.compress.networks.supernet import HRSuperNet, block_key, operation_key
+from slimalign.compress.networks.supernet import BranchedNetwork, HRSuperNet, block_key, operation_key
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -29,11 +30,39 @@ def folded(network: nn.Module) -> nn.Module:
     inference = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
     if isinstance(inference, HRSuperNet):
         inference = FoldedSuperNet(inference).eval().requires_grad_(False)
+    for part in inference.modules():
+        if isinstance(part, StudentBranches) and isinstance(part.student, HRSuperNet):
+            part.student = FoldedSuperNet(part.student).eval().requires_grad_(False)
     _fold_batch_norms(inference)
+    _replace_batch_norms(inference)
     return inference.float()
 
 
-class FoldedSuperNet(nn.Module):
+class ScaleShift(nn.Module):
+    """A batch norm that no convolution can take over: a product and a sum of constants."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        self.scale = nn.Parameter(scale.detach()[None, :, None, None])
+        self.shift = nn.Parameter((norm.bias - norm.running_mean * scale).detach()[None, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        return x * self.scale + self.shift
+
+
+def _replace_batch_norms(network: nn.Module) -> None:
+    """Those that are left stand before an activation, as in an hourglass's blocks."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, ScaleShift(child))
+
+
+class FoldedSuperNet(BranchedNetwork):
     """An HRSuperNet with its importance factors folded into its transformations, block by block.
 
     Each LSFF block is a module of its own, so that all it computes carries its name in the exported graph. The head
@@ -55,13 +84,14 @@ class FoldedSuperNet(nn.Module):
         widths = {level: architecture.widths[level] for level in architecture.output_levels}
         self.head = LevelHead(network.head, widths)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4)."""
-        blocks: dict[int, Tensor] = {0: self.get_submodule(self.first)(self.stem(images))}
+    def with_branches(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Branches and heatmaps as of an HRSuperNet."""
+        first: Tensor = self.get_submodule(self.first)(self.stem(images))
+        blocks = {0: first}
         for stage in self.stages:
             blocks = {target: self.get_submodule(key)(blocks) for target, key in stage.items()}
         heatmaps: Tensor = self.head(blocks)
-        return heatmaps
+        return [first, *(blocks[level] for level in sorted(blocks))], heatmaps
 
 
 class FoldedBlock(nn.Module):

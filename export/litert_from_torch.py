@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from slimalign.compress.networks.architecture import STRIDE
+from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.networks.decoding import Decoding, InGraphDecoder
 from slimalign.compress.torch_files import read_network, write_network
-from slimalign.export.decoding import Decoding, InGraphDecoder
 from slimalign.export.fold import folded
 from slimalign.export.litert_graph import read_litert_graph
 from slimalign.runtimes.errors import UserError
@@ -54,8 +55,9 @@ def write_litert_files(
             folders[path].mkdir()
             write_network(folders[path], network)
         _convert_apart(folders, input_size, decoder, batch)
-    for path in networks:
-        if faults := read_litert_graph(path).faults():
+    for path, network in networks.items():
+        region = network.shape.regression.side if isinstance(network, Cascade) else None
+        if faults := read_litert_graph(path).faults(region):
             raise UserError(
                 f"{path}: {'; '.join(faults)}; the network's operations cannot be laid out channels last"
             )
@@ -88,7 +90,10 @@ def convert(folder: Path, input_size: int, batch: int, path: Path, decoder: str 
     import litert_torch
 
     network = folded(read_network(folder))
-    if decoder is None:
+    if isinstance(network, Cascade):
+        network.first = network.decoder(channels_last=True)
+        whole = litert_torch.to_channel_last_io(network, args=[0])
+    elif decoder is None:
         whole = litert_torch.to_channel_last_io(network, args=[0], outputs=[0])
     else:
         inside = InGraphDecoder(decoder, input_size // STRIDE, STRIDE, channels_last=True)

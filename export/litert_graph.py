@@ -16,15 +16,22 @@ MODULE = re.compile(r"\.[A-Z]\w*?_([^;/]+)")
 
 @dataclass(frozen=True)
 class LiteRtGraph:
-    """The operations of a .tflite file by their number, and how its bilinear resizes place pixels."""
+    """The operations of a .tflite file by their number, how its bilinear resizes place pixels, and the shapes of what
+    it transposes.
+    """
 
     operations: Counter[str]
     half_pixel_resizes: int
+    transposed: tuple[tuple[int, ...], ...] = ()
 
-    def faults(self) -> list[str]:
-        """What is wrong with the graph of an exported network, each in a few words."""
+    def faults(self, region: int | None = None) -> list[str]:
+        """What is wrong with the graph of an exported network, each in a few words.
+
+        Of a cascade regions of ``region`` x ``region`` about the landmarks may be transposed: each landmark's own
+        weights take them in another order than they are sampled in.
+        """
         faults = []
-        if transposes := self.operations["TRANSPOSE"]:
+        if transposes := sum(shape.count(region) < 2 for shape in self.transposed):
             faults.append(
                 f"{transposes} TRANSPOSE operations are left, which move whole heatmaps between layouts"
             )
@@ -42,7 +49,10 @@ def read_litert_graph(path: Path) -> LiteRtGraph:
     """The operations of all subgraphs of the .tflite file at ``path``."""
     operators = read_litert_model(path).operators
     half_pixel = sum(one.kind == "RESIZE_BILINEAR" and has_half_pixel_centres(one) for one in operators)
-    return LiteRtGraph(Counter(one.kind for one in operators), half_pixel)
+    transposed = (one.inputs[0] for one in operators if one.kind == "TRANSPOSE")
+    return LiteRtGraph(
+        Counter(one.kind for one in operators), half_pixel, tuple(one.shape for one in transposed if one)
+    )
 
 
 def has_half_pixel_centres(resize: LiteRtOperator) -> bool:

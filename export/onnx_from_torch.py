@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from slimalign.export.decoding import Decoding, InGraphDecoder
+from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.networks.decoding import Decoding, InGraphDecoder
 from slimalign.export.fold import folded
 from slimalign.runtimes.errors import UserError
 from slimalign.targets.target import OPSET
@@ -43,7 +44,9 @@ def write_onnx(
     import onnx
 
     whole = folded(network)
-    if decoder is None:
+    if isinstance(network, Cascade):
+        _trace(whole, input_size, path, opset, batch, list(POINTS))
+    elif decoder is None:
         _trace(whole, input_size, path, opset, batch, [HEATMAPS])
     else:
         _trace(Decoding(whole, decoder).eval(), input_size, path, opset, batch, list(POINTS))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from slimalign.compress.networks.cascade import Cascade
 from slimalign.runtimes.aligner import Aligner
 from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.decode import decode
@@ -87,6 +89,14 @@ class ParityReport:
         return None
 
 
+class ExpectedPoints(NamedTuple):
+    """PyTorch's points (N, K, 2) in pixels of the crop and scores (N, K), and which of them rounding decides."""
+
+    points: Float32
+    scores: Float32
+    tied: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class PointsReport:
     """How far the points and scores that a file decodes itself lie from those decoded of PyTorch's heatmaps.
@@ -134,7 +144,7 @@ def torch_heatmaps(network: nn.Module, crops: Image, manifest: Manifest) -> Floa
         raise UserError(f"bundle '{manifest.name}': no crops to check the export on; give at least one face")
     inputs = torch.from_numpy(network_inputs(crops, manifest))
     with torch.inference_mode():
-        heatmaps: Float32 = torch.cat([network(batch) for batch in inputs.split(BATCH)]).numpy()
+        heatmaps: Float32 = torch.cat([_heatmaps(network, batch) for batch in inputs.split(BATCH)]).numpy()
     side = manifest.input_size // manifest.stride
     expected = (len(crops), manifest.landmark_scheme.count, side, side)
     if heatmaps.shape != expected:
@@ -147,6 +157,26 @@ def torch_heatmaps(network: nn.Module, crops: Image, manifest: Manifest) -> Floa
             f"bundle '{manifest.name}': the network's heatmaps hold NaN or infinite values; train it again"
         )
     return heatmaps
+
+
+def _heatmaps(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    if isinstance(network, Cascade):
+        return network.all_stages(batch).heatmaps[-1][:, : network.shape.landmarks]
+    heatmaps: torch.Tensor = network(batch)
+    return heatmaps
+
+
+def torch_points(network: nn.Module, crops: Image, manifest: Manifest, heatmaps: Float32) -> ExpectedPoints:
+    """What a file that gives points has to give: a cascade's points, else those decoded of ``heatmaps``."""
+    tied = ties(heatmaps, manifest.decoder, TIE_MARGIN * max(1.0, float(np.abs(heatmaps).max())))
+    if not isinstance(network, Cascade):
+        return ExpectedPoints(*decode(heatmaps, manifest.stride, manifest.decoder), tied)
+    inputs = torch.from_numpy(network_inputs(crops, manifest))
+    with torch.inference_mode():
+        found = [network(batch) for batch in inputs.split(BATCH)]
+    points, scores = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+    # Rounding that moves one landmark's first place moves all others through the stages' last layers.
+    return ExpectedPoints(points, scores, np.repeat(tied.any(axis=1, keepdims=True), tied.shape[1], axis=1))
 
 
 def compare(reference: Float32, session: Session, crops: Image) -> ParityReport:
@@ -172,23 +202,21 @@ def compare(reference: Float32, session: Session, crops: Image) -> ParityReport:
     return _report(reference, found, difference, session.manifest)
 
 
-def compare_points(reference: Float32, session: Session, crops: Image) -> PointsReport:
-    """Run ``crops`` (N, S, S, 3) through ``session``, whose file decodes its heatmaps, and compare with ``reference``.
+def compare_points(expected: ExpectedPoints, session: Session, crops: Image) -> PointsReport:
+    """Run ``crops`` (N, S, S, 3) through ``session``, whose file gives points, and compare with those ``expected``.
 
-    ``reference`` (N, K, H, W) are PyTorch's heatmaps. An answer that is not finite raises ParityError.
+    An answer that is not finite raises ParityError.
     """
-    manifest = session.manifest
     try:
         found = Aligner(session).align_crops(crops)
     except NonFiniteError as error:
         raise ParityError(str(error)) from None
-    tied = ties(reference, manifest.decoder, TIE_MARGIN * max(1.0, float(np.abs(reference).max())))
-    points, scores = decode(reference, manifest.stride, manifest.decoder)
-    distances = np.abs(points - found.points).max(axis=2)
+    tied = expected.tied
+    distances = np.abs(expected.points - found.points).max(axis=2)
     return PointsReport(
         crops=len(crops),
         point_difference_px=float(distances[~tied].max(initial=0.0)),
-        score_difference=float(np.abs(scores - found.scores)[~tied].max(initial=0.0)),
+        score_difference=float(np.abs(expected.scores - found.scores)[~tied].max(initial=0.0)),
         points=tied.size,
         tied_points=int(tied.sum()),
     )

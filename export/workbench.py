@@ -17,15 +17,16 @@ from torch import nn
 
 from slimalign.compress.batches import MEAN, STD
 from slimalign.compress.data.sample import Sample
+from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.networks.decoding import InGraphDecoder
 from slimalign.export.calibration import CalibrationSet, calibration_set
-from slimalign.export.decoding import InGraphDecoder
 from slimalign.export.gate import Gate
 from slimalign.export.litert_from_torch import write_litert
 from slimalign.export.litert_quantised import Ranges, litert_ranges
 from slimalign.export.onnx_from_torch import OPSETS, write_onnx
 from slimalign.export.onnx_quantised import optimised_onnx
 from slimalign.export.onnx_tensorrt_int8 import calibrated_largest
-from slimalign.export.parity import ties, torch_heatmaps
+from slimalign.export.parity import ExpectedPoints, ties, torch_heatmaps, torch_points
 from slimalign.export.subject import ExportSubject
 from slimalign.runtimes.bundle import Manifest
 from slimalign.runtimes.crop import CropRule
@@ -123,13 +124,32 @@ class Workbench:
         return None if format_name == "torch" else self._options.batch
 
     def gives_points(self, format_name: str) -> bool:
-        """Whether files of a format decode their heatmaps themselves; a PyTorch bundle is a network, and does not."""
+        """Whether files of a format give points: those of a cascade do, others where they decode their heatmaps
+        themselves. A PyTorch bundle is a network, and does not decode.
+        """
+        if isinstance(self.subject.network, Cascade):
+            return True
         return self._options.decode_inside and format_name != "torch"
+
+    def decodes_inside(self, format_name: str) -> bool:
+        """Whether a file of a format, which could give heatmaps, gives points."""
+        return self._decodes and format_name != "torch"
+
+    @property
+    def _decodes(self) -> bool:
+        """Whether a decoder is put behind the network, which gives heatmaps."""
+        return self._options.decode_inside and not isinstance(self.subject.network, Cascade)
 
     @cached_property
     def heatmaps(self) -> Float32:
         """PyTorch's heatmaps of the parity crops, (N, K, H, W)."""
         return torch_heatmaps(self.subject.network, self.parity_crops, self.manifest("torch", "fp32", "NCHW"))
+
+    @cached_property
+    def points(self) -> ExpectedPoints:
+        """PyTorch's points of the parity crops."""
+        manifest = self.manifest("torch", "fp32", "NCHW")
+        return torch_points(self.subject.network, self.parity_crops, manifest, self.heatmaps)
 
     @cached_property
     def flat(self) -> bool:
@@ -141,7 +161,7 @@ class Workbench:
         """The network as ONNX in float32."""
         path = self._folder / "float.onnx"
         subject, decoder = self.subject, None
-        if self._options.decode_inside:
+        if self._decodes:
             decoder = InGraphDecoder(subject.decoder, subject.input_size // subject.stride, subject.stride)
         options = self._options
         write_onnx(subject.network, subject.input_size, path, decoder, options.opset, options.batch)
@@ -163,7 +183,7 @@ class Workbench:
     def litert(self) -> Path:
         """The network as LiteRT in float32, with the converter's long names of tensors."""
         path = self._folder / "float.tflite"
-        decoder = self.subject.decoder if self._options.decode_inside else None
+        decoder = self.subject.decoder if self._decodes else None
         write_litert(self.subject.network, self.subject.input_size, path, decoder, self._options.batch or 1)
         return path
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from slimalign.benchmarks.told_latency import ToldLatency
     from slimalign.compress.data.evaluation import Evaluation
     from slimalign.compress.latency_table import LatencyTable
-    from slimalign.compress.recipe import Recipe
+    from slimalign.compress.recipe_file import AnyRecipe
     from slimalign.doctor import Diagnosis
     from slimalign.export.lint.findings import Report
     from slimalign.making import RunResult, SlimResult
@@ -78,15 +78,15 @@ def read_bundle(place: str | Path) -> Bundle:
     return bundle_at(place)
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | Path) -> AnyRecipe:
     """Read and check a recipe; raises UserError with the file, the entry, its value and the reason."""
-    from slimalign.compress.recipe import read_recipe as read
+    from slimalign.compress.recipe_file import read_recipe as read
 
     return read(path)
 
 
 def run(
-    recipe: str | Path | Recipe,
+    recipe: str | Path | AnyRecipe,
     out: str | Path | None = None,
     data: str | Path | None = None,
     *,
@@ -156,14 +156,15 @@ def latency_table(
     from slimalign.benchmarks.phone import Phone
     from slimalign.latency_tables import TableRequest, measured_table
     from slimalign.places import Where, place_at
-    from slimalign.run_folder import known_importances, recipe_of
+    from slimalign.run_folder import known_importances, recipe_of, with_search
 
     if (run_folder is None) == (recipe is None):
         raise UserError("give either a run, --run, or a recipe, --recipe: whose networks are meant?")
     if run_folder is not None:
-        meant, importances = recipe_of(Path(run_folder)), known_importances(Path(run_folder))
+        meant = with_search(recipe_of(Path(run_folder)), run_folder)
+        importances = known_importances(Path(run_folder))
     elif recipe is not None:
-        meant, importances = read_recipe(recipe), None
+        meant, importances = with_search(read_recipe(recipe), recipe), None
     place = place_at(Where(target, python, backends=[backend], results=Path(out)))
     if isinstance(place, Phone):
         raise UserError(

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
-import torch
 from lightning_fabric import Fabric
 from rich.progress import Progress
-from torch import nn
 
 from slimalign.compress.baseline import random_architecture
-from slimalign.compress.batches import TrainingFaces, seeded
+from slimalign.compress.batches import seeded
 from slimalign.compress.checkpoint import CHECKPOINT_NAME, load_weights, read_checkpoint
-from slimalign.compress.data.cache import cached_faces
 from slimalign.compress.distil import ABLATION, Switches, distil
 from slimalign.compress.importance import importances_of
 from slimalign.compress.losses import GroundTruthLoss, MseLoss, SoftmaxLoss
@@ -30,17 +25,13 @@ from slimalign.compress.recipe import BaselineRecipe, Recipe
 from slimalign.compress.search import search
 from slimalign.compress.slim import architecture_cost, slimmed_architecture, student_from
 from slimalign.compress.supervised import train_supervised
-from slimalign.compress.training import Trainer
-from slimalign.compress.validation import ValidationFaces
 from slimalign.faces import Faces
-from slimalign.run_folder import known_importances, recipe_of
+from slimalign.run_folder import known_importances, recipe_of, with_search
 from slimalign.run_names import ARCHITECTURE_NAME, IMPORTANCES_NAME
-from slimalign.runtimes.crop import CropRule
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
-
-Built = TypeVar("Built", bound=nn.Module)
+from slimalign.workshop import Workshop
 
 IMPORTANCE_BATCHES = 4
 """Batches of training faces on which the contributions of operations are measured."""
@@ -60,62 +51,34 @@ class Distilled:
         return dict(zip([name, f"{name}-other"], self.students, strict=False))
 
 
-class Chain:
-    """A recipe at work in a run folder."""
+class Chain(Workshop):
+    """A recipe of SD-HRNet at work in a run folder."""
 
     def __init__(
         self, recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric, progress: Progress
     ) -> None:
+        super().__init__(recipe, faces, folder, fabric, progress)
         self.recipe = recipe
-        self.faces = faces
-        self.folder = folder
-        self.fabric = fabric
-        self._progress = progress
-        self.rule = CropRule(recipe.input.size, recipe.input.box_scale)
-        self._validation = ValidationFaces(
-            faces.val, self.rule, faces.scheme, recipe.data.normaliser, recipe.decoder
-        )
-        faces_in_training = self._training_faces()
-        self._trainer = Trainer(
-            fabric, faces_in_training, folder, recipe.seed, progress, recipe.batch_norm_momentum
-        )
-
-    def _training_faces(self) -> TrainingFaces:
-        progress = self._progress
-        task = progress.add_task("decoding train", total=len(self.faces.train))
-        size = self.recipe.input.size
-        cached = partial(cached_faces, self.faces.train, size, self.folder / "cache")
-        with failing_together(self.fabric):
-            if self.fabric.is_global_zero:
-                cached(lambda: progress.advance(task))
-        progress.remove_task(task)
-        return TrainingFaces(
-            cached(), self.faces.scheme, size, self.rule.box_scale, self.recipe.augment, self.fabric.device
-        )
 
     @property
     def _loss(self) -> GroundTruthLoss:
         kind = MseLoss if self.recipe.loss == "mse" else SoftmaxLoss
         return kind(STRIDE, self.recipe.input.sigma)
 
-    def nme(self, network: nn.Module) -> float:
-        """NME on the validation split, in percent."""
-        return self._validation.nme(network, self.fabric.device)
-
     def teacher(self) -> HRNet | None:
         """The teacher, trained on the ground truth; None where the recipe has none."""
         recipe = self.recipe.teacher
         if recipe is None:
             return None
-        network = self._seeded("teacher", lambda: HRNet(self.faces.scheme.count, recipe.width))
-        train_supervised(self._trainer, "teacher", "teacher", network, recipe, self._loss, self._validation)
+        network = self.seeded("teacher", lambda: HRNet(self.faces.scheme.count, recipe.width))
+        train_supervised(self.trainer, "teacher", "teacher", network, recipe, self._loss, self.validation)
         return network
 
     def supernet(self) -> HRSuperNet:
         """The supernet after the search."""
         architecture = self.recipe.search.supernet(self.faces.scheme.count, self.recipe.input.size)
-        network = self._seeded("supernet", lambda: HRSuperNet(architecture))
-        search(self._trainer, network, self.recipe.search, self._loss, self._validation)
+        network = self.seeded("supernet", lambda: HRSuperNet(architecture))
+        search(self.trainer, network, self.recipe.search, self._loss, self.validation)
         return network
 
     def student(self, supernet: HRSuperNet) -> HRSuperNet:
@@ -131,7 +94,7 @@ class Chain:
                 write_text(path, self._cut(supernet).model_dump_json(indent=1) + "\n")
         architecture = read_architecture(path)
         cost = architecture_cost(architecture)
-        self._progress.console.print(
+        self.progress.console.print(
             f"slimmed: {len(architecture.operations)} of {len(supernet.architecture.operations)} operations kept, "
             f"{cost.params:,} parameters, {cost.macs:,} multiply-adds"
         )
@@ -146,7 +109,7 @@ class Chain:
 
     def _importances(self, supernet: HRSuperNet) -> dict[Operation, float]:
         rng = seeded(self.recipe.seed, "importances")
-        batches = self._trainer.faces.batches(self.recipe.search.batch, rng)
+        batches = self.trainer.faces.batches(self.recipe.search.batch, rng)
         images = (batch.images for batch in islice(batches, IMPORTANCE_BATCHES))
         return importances_of(supernet, self.recipe.slim.importance, images)
 
@@ -158,7 +121,7 @@ class Chain:
 
     def _distil(self, student: HRSuperNet, teacher: HRNet | None, switches: Switches) -> Distilled:
         students = distil(
-            self._trainer, student, teacher, self.recipe.distil, switches, self._loss, self._validation
+            self.trainer, student, teacher, self.recipe.distil, switches, self._loss, self.validation
         )
         if self.faces.has_validation:
             students = sorted(students, key=self.nme)
@@ -184,15 +147,9 @@ class Chain:
         return {name: self._from_scratch(f"baseline-{name}", rival, recipe) for name, rival in rivals.items()}
 
     def _from_scratch(self, name: str, architecture: Architecture, recipe: BaselineRecipe) -> float:
-        network = self._seeded("baseline", lambda: HRSuperNet(architecture))
-        train_supervised(self._trainer, name, "baseline", network, recipe, self._loss, self._validation)
+        network = self.seeded("baseline", lambda: HRSuperNet(architecture))
+        train_supervised(self.trainer, name, "baseline", network, recipe, self._loss, self.validation)
         return self.nme(network)
-
-    def _seeded(self, name: str, build: Callable[[], Built]) -> Built:
-        """What ``build`` returns, its random weights drawn from the recipe's seed and ``name`` alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(self.recipe.seed, "weights", name).initial_seed())
-            return build()
 
 
 @dataclass(frozen=True)
@@ -206,7 +163,7 @@ class Searched:
 
 def searched(folder: Path) -> Searched:
     """The outcome of a run's search; raises UserError where the run has not come so far."""
-    recipe, weights = recipe_of(folder), folder / "supernet" / CHECKPOINT_NAME
+    recipe, weights = with_search(recipe_of(folder), folder), folder / "supernet" / CHECKPOINT_NAME
     saved, by_key = read_checkpoint(weights), known_importances(folder)
     # Importances are measured when the search is done; those of an earlier one go with its checkpoint.
     if saved is None or by_key is None:

@@ -33,7 +33,7 @@ class ExportJob:
     @property
     def folder(self) -> Path:
         """Where it goes; files that decode their heatmaps stand beside those that do not."""
-        points = "-points" if self.bench.gives_points(self.format_name) else ""
+        points = "-points" if self.bench.decodes_inside(self.format_name) else ""
         return self.parent / f"{self.bench.subject.name}-{self.format_name}{points}"
 
     def write(

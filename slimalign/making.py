@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,17 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.progress import Progress
 from torch import nn
 
+from slimalign.cascade_chain import CascadeChain, student_of
 from slimalign.chain import Chain, searched
+from slimalign.compress.cascade_recipe import CascadeRecipe
 from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.latency_table import LatencyTable, parts_of
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
 from slimalign.compress.recipe import Recipe, SlimRecipe
+from slimalign.compress.recipe_file import AnyRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from, table_of
+from slimalign.compress.stage_curve import proposed_stages
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import check_imports, format_named
@@ -35,6 +39,7 @@ from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
 from slimalign.waterfall import (
+    CASCADE,
     OWN_NAMES,
     Waterfall,
     export_steps,
@@ -64,7 +69,7 @@ class RunResult:
 
 
 def run(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     folder: Path,
     data: Path | None,
     progress: Progress,
@@ -81,7 +86,10 @@ def run(
     """
     _check_counts(devices, nodes)
     check_imports(recipe.export.formats)
-    _check_budget(recipe)
+    if isinstance(recipe, Recipe):
+        _check_budget(recipe)
+    else:
+        student_of(recipe)
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
     if any(format_named(name).calibrated for name in recipe.export.formats):
         check_enough(faces.train)
@@ -94,7 +102,42 @@ def run(
     progress.console.print(_opening(recipe, faces, folder, fabric))
     if _is_slow_in_bf16(recipe, fabric.device):
         progress.console.print(SLOW_BF16)
-    chain = Chain(recipe, faces, folder, fabric, progress)
+    if isinstance(recipe, CascadeRecipe):
+        chain: Chain | CascadeChain = CascadeChain(recipe, faces, folder, fabric, progress)
+    else:
+        chain = Chain(recipe, faces, folder, fabric, progress)
+    trained = trained_by(chain)
+    if not fabric.is_global_zero:
+        return None
+    name = student_name(recipe)
+    bundles, failures = export_steps(chain, trained.networks, trained.networks[name], progress)
+    steps = measure(chain, bundles, progress)
+    told = None
+    if isinstance(chain, Chain) and trained.architecture is not None:
+        told = predicted(chain, trained.architecture, bundles)
+    waterfall = waterfall_of(chain, steps, trained.baselines, told)
+    write_text(folder / WATERFALL_NAME, waterfall.to_json())
+    student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == name)
+    draw_run(chain, trained.architecture, bundles, student)
+    return RunResult(folder, waterfall, failures)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a chain has trained: every network by the name of its step, the last one too.
+
+    ``architecture`` is the found one, None of a cascade; ``baselines`` are NMEs of what was trained to compare with it.
+    """
+
+    networks: dict[str, nn.Module]
+    architecture: Architecture | None = None
+    baselines: dict[str, float] = field(default_factory=dict)
+
+
+def trained_by(chain: Chain | CascadeChain) -> Trained:
+    """Every step of the recipe, each resumed where it stands."""
+    if isinstance(chain, CascadeChain):
+        return _trained_cascade(chain)
     teacher = chain.teacher()
     supernet = chain.supernet()
     slimmed = chain.student(supernet)
@@ -102,23 +145,31 @@ def run(
     rivals = chain.rivals(slimmed.architecture)
     rows = chain.distilled(slimmed, teacher)
     baselines = chain.baselines(rivals)
-    if not chain.fabric.is_global_zero:
-        return None
     networks: dict[str, nn.Module] = {} if teacher is None else {"teacher": teacher}
     networks |= {"supernet": supernet, "slimmed": slimmed}
     for row in rows:
         networks |= row.named
-    name = student_name(recipe)
-    bundles, failures = export_steps(chain, networks, networks[name], progress)
-    steps = measure(chain, bundles, progress)
-    waterfall = waterfall_of(chain, steps, baselines, predicted(chain, slimmed.architecture, bundles))
-    write_text(folder / WATERFALL_NAME, waterfall.to_json())
-    student = next(bundle for bundle in reversed(bundles) if bundle.manifest.name == name)
-    draw_run(chain, slimmed.architecture, bundles, student)
-    return RunResult(folder, waterfall, failures)
+    return Trained(networks, slimmed.architecture, baselines)
 
 
-def _is_slow_in_bf16(recipe: Recipe, device: torch.device) -> bool:
+def _trained_cascade(chain: CascadeChain) -> Trained:
+    """The cascade cut to each number of stages; as many as earn their cost are the run's own."""
+    alone = chain.alone()
+    cascade = chain.cascade()
+    figures = chain.stages(cascade)
+    kept = proposed_stages(figures)
+    networks: dict[str, nn.Module] = {} if alone is None else {"alone": alone}
+    for one in figures:
+        if one.stages != kept:
+            networks[f"{CASCADE}-{one.stages}"] = cascade.keeping(one.stages)
+    networks[CASCADE] = cascade.keeping(kept)
+    chain.progress.console.print(
+        f"cascade: {kept} of {len(figures) - 1} stages kept, up to the last one that surely lowers the NME"
+    )
+    return Trained(networks)
+
+
+def _is_slow_in_bf16(recipe: AnyRecipe, device: torch.device) -> bool:
     """Whether the recipe trains in bfloat16 on an x86 processor that has no instructions for it.
 
     On an AMD EPYC with AVX2 alone a student's step took 10 times as long as in float32.
@@ -131,7 +182,18 @@ def _is_slow_in_bf16(recipe: Recipe, device: torch.device) -> bool:
     return is_x86 and not any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def _opening(recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric) -> str:
+def _opening(recipe: AnyRecipe, faces: Faces, folder: Path, fabric: Fabric) -> str:
+    return (
+        f"{folder}: {len(faces.train)} faces to train on, {len(faces.val)} to choose by, {len(faces.test)} to test; "
+        f"{', '.join(_stages_told(recipe))}; on {fabric.device.type}"
+    )
+
+
+def _stages_told(recipe: AnyRecipe) -> list[str]:
+    if isinstance(recipe, CascadeRecipe):
+        epochs = f"({recipe.training.epochs} epochs)"
+        alone = [f"the heatmap network alone {epochs}"] if recipe.alone else []
+        return [*alone, f"cascade of {recipe.regression.stages} stages {epochs}"]
     rows = f"{len(ABLATION)} times " if recipe.distil.ablation else ""
     learning = "distillation" if Switches.of(recipe.distil).distils else "fine-tuning"
     stages = [] if recipe.teacher is None else [f"teacher ({recipe.teacher.epochs} epochs)"]
@@ -144,10 +206,7 @@ def _opening(recipe: Recipe, faces: Faces, folder: Path, fabric: Fabric) -> str:
             f"the student and {recipe.baseline.count} random architectures from scratch "
             f"({recipe.baseline.epochs} epochs each)"
         )
-    return (
-        f"{folder}: {len(faces.train)} faces to train on, {len(faces.val)} to choose by, {len(faces.test)} to test; "
-        f"{', '.join(stages)}; on {fabric.device.type}"
-    )
+    return stages
 
 
 def _take(claimed: Claim, progress: Progress) -> None:
@@ -168,7 +227,7 @@ def _check_counts(devices: int, nodes: int) -> None:
             raise UserError(f"--{name} {number}: give a whole number of at least 1")
 
 
-def _launched(recipe: Recipe, devices: int, nodes: int, progress: Progress) -> Fabric:
+def _launched(recipe: AnyRecipe, devices: int, nodes: int, progress: Progress) -> Fabric:
     """The processes of a run; all but the first keep silent."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:

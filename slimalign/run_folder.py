@@ -12,6 +12,7 @@ from typing import Any
 
 from slimalign.compress.checkpoint import CHECKPOINT_NAME
 from slimalign.compress.recipe import Recipe
+from slimalign.compress.recipe_file import AnyRecipe, kind_of
 from slimalign.compress.training import TENSORBOARD
 from slimalign.faces import Faces
 from slimalign.run_names import (
@@ -81,7 +82,7 @@ class Claim:
         write_text(self.folder / RUN_NAME, self.text)
 
 
-def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> Claim:
+def claim(folder: Path, recipe: AnyRecipe, faces: Faces, retrain: bool = False) -> Claim:
     """Whether ``folder`` can be, or go on as, the run folder of ``recipe`` on ``faces``; nothing is written.
 
     Raises UserError where stages were trained by entries that have changed since: their checkpoints would pass
@@ -95,7 +96,7 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
         old = _read_run(path)
         changed = _changed_entries(old, new)
         stages = {stage for entry in changed for stage in _stages_of(entry)}
-        if new["teacher"] is None:
+        if new.get("teacher") is None:
             stages -= {"teacher"}  # none will be trained in place of this one
         stale, recut = _trained(folder, stages), not stages.isdisjoint({CUT, *EVERY_STAGE})
         if stale and old["name"] != new["name"]:
@@ -113,7 +114,7 @@ def claim(folder: Path, recipe: Recipe, faces: Faces, retrain: bool = False) -> 
     return Claim(folder, json.dumps(new, indent=1) + "\n", stale, recut)
 
 
-def recipe_of(folder: Path) -> Recipe:
+def recipe_of(folder: Path) -> AnyRecipe:
     """The recipe of the run in ``folder``; raises UserError where there is none."""
     path = folder / RUN_NAME
     if not path.is_file():
@@ -122,7 +123,14 @@ def recipe_of(folder: Path) -> Recipe:
         )
     entries = _read_run(path)
     del entries["faces"]
-    return Recipe.model_validate(entries)
+    return kind_of(entries).model_validate(entries)
+
+
+def with_search(recipe: AnyRecipe, source: object) -> Recipe:
+    """``recipe``, which ``source`` holds and which has to have a supernet that is searched; raises UserError if not."""
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{source}: a cascade's, it has no supernet; give a run or a recipe with a search")
+    return recipe
 
 
 def known_importances(folder: Path) -> dict[str, float] | None:
@@ -150,7 +158,7 @@ def _read_run(path: Path) -> dict[str, Any]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         faces = entries.pop("faces")
-        return {**Recipe.model_validate(entries).model_dump(mode="json"), "faces": faces}
+        return {**kind_of(entries).model_validate(entries).model_dump(mode="json"), "faces": faces}
     except (ValueError, KeyError, TypeError):  # pydantic's errors are ValueErrors
         raise UserError(
             f"{path}: not written by this version of slimalign; give a new folder with --out"

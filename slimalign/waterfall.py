@@ -18,12 +18,16 @@ from slimalign.benchmarks.accuracy import evaluate
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.report import narrow_table, short_count
 from slimalign.benchmarks.results import AccuracyRecord, CostRecord, append, forget, read
+from slimalign.cascade_chain import CascadeChain
 from slimalign.chain import Chain
+from slimalign.compress.cascade_recipe import CascadeRecipe
 from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import Switches
 from slimalign.compress.networks.architecture import STRIDE, Architecture
-from slimalign.compress.recipe import Recipe
+from slimalign.compress.networks.cascade_shape import MOST_STAGES
+from slimalign.compress.recipe import CommonRecipe
+from slimalign.compress.recipe_file import AnyRecipe
 from slimalign.export.bundle_writer import with_nme
 from slimalign.export.formats import FORMATS
 from slimalign.export.subject import ExportSubject
@@ -40,24 +44,30 @@ from slimalign.runtimes.files import replacing
 from slimalign.runtimes.session import available_cores
 from slimalign.runtimes.timing import Record
 
+CASCADE = "cascade"
 OWN_NAMES = frozenset(
     [
         "teacher",
         "supernet",
         "slimmed",
         *(f"{one.name}{peer}" for one in Switches.every() for peer in ("", "-other")),
+        "alone",
+        CASCADE,
+        *(f"{CASCADE}-{stages}" for stages in range(MOST_STAGES + 1)),
     ]
 )
 """The steps of a run, under whose names its bundles lie."""
 
 PARITY_CROPS = 8
 
+AnyChain = Chain | CascadeChain
 
-def student_name(recipe: Recipe) -> str:
-    """The name of the student that a run ends with, as in ``distilled`` or ``fine-tuned``; its bundles are
+
+def student_name(recipe: AnyRecipe) -> str:
+    """The name of the network that a run ends with, as in ``distilled``, ``fine-tuned`` or ``cascade``; its bundles are
     ``<name>-torch`` and one for each of the recipe's formats.
     """
-    return Switches.of(recipe.distil).name
+    return CASCADE if isinstance(recipe, CascadeRecipe) else Switches.of(recipe.distil).name
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class Waterfall:
 
 
 def waterfall_of(
-    chain: Chain, steps: list[Step], baselines: dict[str, float], prediction: Prediction | None = None
+    chain: AnyChain, steps: list[Step], baselines: dict[str, float], prediction: Prediction | None = None
 ) -> Waterfall:
     """The waterfall of ``chain``, whose steps were measured on this machine."""
     faces = chain.faces
@@ -122,7 +132,7 @@ def waterfall_of(
     )
 
 
-def subject_of(recipe: Recipe, name: str, network: nn.Module) -> ExportSubject:
+def subject_of(recipe: CommonRecipe, name: str, network: nn.Module) -> ExportSubject:
     """What the exporters need to know of one of a run's networks."""
     return ExportSubject(
         name=name,
@@ -136,7 +146,7 @@ def subject_of(recipe: Recipe, name: str, network: nn.Module) -> ExportSubject:
 
 
 def export_steps(
-    chain: Chain,
+    chain: AnyChain,
     networks: Mapping[str, nn.Module],
     student: nn.Module,
     progress: Progress,
@@ -172,7 +182,7 @@ def _remove_stale(folder: Path, bundles: Sequence[Bundle]) -> None:
     forget(folder / RESULTS_NAME, lambda record: record.bundle in OWN_NAMES and record.sha256 not in kept)
 
 
-def measure(chain: Chain, bundles: Sequence[Bundle], progress: Progress) -> list[Step]:
+def measure(chain: AnyChain, bundles: Sequence[Bundle], progress: Progress) -> list[Step]:
     """NME of every bundle through its session, and latency in one sweep; all records go to the results file."""
     faces = chain.faces
     fingerprints = faces.fingerprint()

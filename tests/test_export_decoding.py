@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from slimalign.compress.data.sample import cut_crops
+from slimalign.compress.networks.decoding import InGraphDecoder
 from slimalign.export.bundle_writer import write_bundle
-from slimalign.export.decoding import InGraphDecoder
 from slimalign.export.formats import FORMATS
 from slimalign.export.litert_graph import read_litert_graph
 from slimalign.export.parity import PointsReport

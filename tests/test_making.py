@@ -13,7 +13,8 @@ from rich.progress import Progress
 from small_manifest import small_manifest
 
 from slimalign import api, making
-from slimalign.compress.recipe import SlimRecipe, read_recipe
+from slimalign.compress.recipe import SlimRecipe
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.export_jobs import raise_all
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import write_image

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from slimalign.compress.recipe import DecoderName, Recipe, read_recipe
+from slimalign.compress.recipe import DecoderName, Recipe
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.compress.slim import check_budget
 from slimalign.runtimes.decode import DECODERS
 from slimalign.runtimes.schemes import scheme_named

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from slimalign.compress.data.drawn import drawn_samples
-from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.compress.recipe import Recipe
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.faces import Faces
 from slimalign.run_folder import check_faces, claim, recipe_of
 from slimalign.runtimes.errors import UserError

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from slimalign.compress.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
-from slimalign.compress.recipe import Recipe, Schedule, read_recipe
+from slimalign.compress.recipe import Recipe, Schedule
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.compress.training import learning_rate
 from slimalign.runtimes.errors import UserError
 

@@ -23,7 +23,8 @@ from slimalign.compress.distil import Switches
 from slimalign.compress.latency_table import parts_of
 from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
-from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.compress.recipe import Recipe
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.faces import recipe_faces
 from slimalign.runtimes.device_state import device_state
 from slimalign.waterfall import export_steps, measure, predicted, waterfall_of, waterfall_table

@@ -33,7 +33,19 @@ class MBConv(nn.Module):
         return out
 
 
-class HRSuperNet(nn.Module):
+class BranchedNetwork(nn.Module):
+    """A network of which a cascade reads more than the heatmaps."""
+
+    def with_branches(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Branches for a cascade, the largest first, and the heatmaps (N, K, S/4, S/4)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4)."""
+        return self.with_branches(images)[1]
+
+
+class HRSuperNet(BranchedNetwork):
     """The network of an architecture: stem, stages of LSFF blocks, head.
 
     ``factors`` (operations,) are the importance factors in the order of ``architecture.operations``.
@@ -66,12 +78,13 @@ class HRSuperNet(nn.Module):
         width = self.architecture.width_of(stage, level)
         return nn.Sequential(*(MBConv(width) for _ in range(self.architecture.encoders)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4)."""
-        blocks = {0: self.encoders[block_key(1, 0)](self.stem(images))}
+    def with_branches(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The first block and the levels that the head reads, each at its own size; and the heatmaps."""
+        first = self.encoders[block_key(1, 0)](self.stem(images))
+        blocks = {0: first}
         for number, stage in enumerate(self.architecture.stages, start=2):
             blocks = {target: self._block(number, target, blocks) for target in sorted(stage)}
-        return self._heatmaps(blocks)
+        return [first, *(blocks[level] for level in sorted(blocks))], self._heatmaps(blocks)
 
     def _block(self, stage: int, target: int, blocks: dict[int, Tensor]) -> Tensor:
         """An LSFF block, equation 1: the weighted sum of its sources, ReLU, MBConvs (none in the last stage)."""

@@ -14,7 +14,7 @@ from command_line.place import FACES, Command, Done, Place
 from slimalign.cli import main
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.compress.networks.supernet import HRSuperNet
-from slimalign.compress.recipe import read_recipe
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import Workbench

@@ -13,7 +13,8 @@ from sshd import Sshd
 from slimalign import latency_tables
 from slimalign.compress.checkpoint import CHECKPOINT_NAME, Checkpoint, save_checkpoint
 from slimalign.compress.networks.supernet import HRSuperNet, operation_key
-from slimalign.compress.recipe import Recipe, read_recipe
+from slimalign.compress.recipe import Recipe
+from slimalign.compress.recipe_file import read_recipe
 from slimalign.runtimes.schemes import W300
 from slimalign.runtimes.timing import Protocol
 from slimalign.runtimes.timing_loop import Span

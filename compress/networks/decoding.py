@@ -41,7 +41,8 @@ class InGraphDecoder(nn.Module):
         if self._channels_last:
             heatmaps = heatmaps.permute(0, 2, 3, 1)
         top = heatmaps.amax(dim=self._plane, keepdim=True)
-        x, y = self._peak(heatmaps, top)
+        # Which place is the highest has no gradient; the mean about it has.
+        x, y = self._peak(heatmaps.detach(), top.detach())
         if self._decoder == "argmax-quarter":
             x, y, score = *self._quarter(heatmaps, x, y), top
         elif self._decoder == "local-mean":
@@ -56,7 +57,7 @@ class InGraphDecoder(nn.Module):
 
     def _peak(self, heatmaps: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         """The first of the highest places, one of each heatmap."""
-        below = _unit((top - heatmaps) * STEEP)
+        below = unit((top - heatmaps) * STEEP)
         place = (self.get_buffer("index") + below * self._side**2).amin(dim=self._plane, keepdim=True)
         y = torch.floor((place + 0.5) / self._side)
         return place - y * self._side, y
@@ -64,7 +65,7 @@ class InGraphDecoder(nn.Module):
     def _mean(self, weights: Tensor, x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
         """The mean place by ``weights`` in a window about (x, y), and the weight in it."""
         reach = window // 2 + 1
-        near = _unit(reach - torch.abs(self.get_buffer("across") - x)) * _unit(
+        near = unit(reach - torch.abs(self.get_buffer("across") - x)) * unit(
             reach - torch.abs(self.get_buffer("down") - y)
         )
         inside = weights * near
@@ -81,20 +82,20 @@ class InGraphDecoder(nn.Module):
         last = self._side - 1
         dx = _sign(self._at(heatmaps, x + 1, y) - self._at(heatmaps, x - 1, y))
         dy = _sign(self._at(heatmaps, x, y + 1) - self._at(heatmaps, x, y - 1))
-        inner_x, inner_y = (_unit(v) * _unit(last - v) for v in (x, y))
+        inner_x, inner_y = (unit(v) * unit(last - v) for v in (x, y))
         return x + 0.25 * dx * inner_x, y + 0.25 * dy * inner_y
 
     def _at(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The values at whole places (x, y); 0 outside."""
-        column = _unit(1 - torch.abs(self.get_buffer("across") - x))
-        row = _unit(1 - torch.abs(self.get_buffer("down") - y))
+        column = unit(1 - torch.abs(self.get_buffer("across") - x))
+        row = unit(1 - torch.abs(self.get_buffer("down") - y))
         return self._sum(heatmaps * column * row)
 
     def _sum(self, values: Tensor) -> Tensor:
         return values.sum(dim=self._plane, keepdim=True)
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
     """``x`` held to 0..1; as one clamp it would be an operation that LiteRT's delegates do not have."""
     return 1 - torch.relu(1 - torch.relu(x))
 

@@ -1,0 +1,69 @@
+"""The recipe of a cascade: its heatmap network, its stages of regression, and how both are trained together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from slimalign.compress.networks.architecture import Architecture
+from slimalign.compress.networks.cascade import BackwardName
+from slimalign.compress.networks.cascade_shape import CascadeShape, HourglassShape, RegressionShape
+from slimalign.compress.recipe import CommonRecipe, Part, PositiveFloat, TrainingRecipe
+
+
+class StudentHeatmap(Part):
+    """A trained student as the heatmap network: the PyTorch bundle in the folder ``bundle``."""
+
+    bundle: str
+
+
+class CascadeTrainingRecipe(TrainingRecipe):
+    """Training by equation 8: ``backward`` names the connections (figure 5), ``last_weight`` is the last stage's alpha;
+    all others are 1.
+    """
+
+    optimiser: Literal["adam", "sgd"] = "sgd"
+    backward: BackwardName = "ccr"
+    last_weight: PositiveFloat = 3.0
+
+    def task_weights(self, stages: int) -> tuple[float, ...]:
+        """The fixed weights alpha_t: of the heatmaps, then of each stage."""
+        return (1.0, *(1.0 for _ in range(stages - 1)), *([self.last_weight] if stages else []))
+
+
+class CascadeRecipe(CommonRecipe):
+    """A cascade's whole recipe. ``alone`` also trains the heatmap network without stages, to compare (table 9)."""
+
+    loss: Literal["adaptive-wing", "softmax"] = "adaptive-wing"
+    heatmap: StudentHeatmap | HourglassShape = HourglassShape()
+    regression: RegressionShape = RegressionShape()
+    training: CascadeTrainingRecipe = Field()
+    alone: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> CascadeRecipe:
+        if isinstance(self.heatmap, HourglassShape):
+            multiple = self.heatmap.input_multiple
+            if self.input.size % multiple:
+                raise ValueError(f"input.size = {self.input.size}, must be a multiple of {multiple}")
+        if self.training.backward == "full" and self.decoder == "argmax-quarter":
+            raise ValueError(
+                "training.backward = full: through decoder = argmax-quarter no gradient reaches the heatmaps; use "
+                "local-mean or local-softmax"
+            )
+        if self.loss == "softmax" and isinstance(self.heatmap, HourglassShape) and self.heatmap.boundary:
+            raise ValueError("loss = softmax: a boundary has no single place; set heatmap.boundary = false")
+        return self
+
+    def shape(self, landmarks: int, student: Architecture | None = None) -> CascadeShape:
+        """The network's shape; ``student`` is the architecture in ``heatmap.bundle``, where one is named."""
+        heatmap = student or self.heatmap
+        assert not isinstance(heatmap, StudentHeatmap)
+        return CascadeShape(
+            landmarks=landmarks,
+            input_size=self.input.size,
+            decoder=self.decoder,
+            heatmap=heatmap,
+            regression=self.regression,
+        )

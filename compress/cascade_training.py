@@ -1,0 +1,84 @@
+"""Training a cascade: the heatmap network and the stages of regression together (equation 8)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from slimalign.compress.batches import Batch
+from slimalign.compress.cascade_losses import HeatmapLoss, offset_loss, scaled_adaptive
+from slimalign.compress.cascade_recipe import CascadeTrainingRecipe
+from slimalign.compress.losses import heatmap_points, inside_crop
+from slimalign.compress.networks.architecture import STRIDE
+from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.training import Stage, Trainer, TrainingPass
+from slimalign.compress.validation import ValidationFaces
+
+
+class CascadeTask(nn.Module):
+    """A cascade and the trained weights of its tasks' losses: ``log_sigmas`` (1 + stages,)."""
+
+    def __init__(self, cascade: Cascade, loss: HeatmapLoss, recipe: CascadeTrainingRecipe) -> None:
+        super().__init__()
+        self.cascade = cascade
+        self.log_sigmas = nn.Parameter(torch.zeros(1 + len(cascade.stages)))
+        self._loss, self._backward = loss, recipe.backward
+        self._weights = recipe.task_weights(len(cascade.stages))
+
+    def forward(self, images: Tensor, points: Tensor) -> Tensor:
+        """Normalised images (N, 3, S, S) and true points (N, K, 2) in crop pixels -> the loss of equation 8."""
+        losses = self.losses(images, points)
+        return scaled_adaptive(losses, self.log_sigmas.float(), self._weights)
+
+    def losses(self, images: Tensor, points: Tensor) -> list[Tensor]:
+        """The plain loss of each task: the heatmaps' over all stacks, then that of each stage's offsets."""
+        found = self.cascade.all_stages(images, self._backward)
+        heatmap_loss = self._loss([maps.float() for maps in found.heatmaps], points)
+        truth = heatmap_points(points, STRIDE)
+        size = (found.heatmaps[-1].shape[2], found.heatmaps[-1].shape[3])
+        inside = inside_crop(truth, size)
+        return [
+            heatmap_loss,
+            *(offset_loss(after.float(), truth, inside, STRIDE) for after in found.points[1:]),
+        ]
+
+
+def train_cascade(
+    trainer: Trainer,
+    name: str,
+    cascade: Cascade,
+    recipe: CascadeTrainingRecipe,
+    loss: HeatmapLoss,
+    validation: ValidationFaces,
+) -> CascadeTask:
+    """Train ``cascade`` in place by equation 8; the answer holds it with the weights of its tasks."""
+    task = CascadeTask(cascade, loss, recipe)
+    module = trainer.set_up(task)
+    parameters = list(task.parameters())
+    groups = [
+        {"params": list(cascade.parameters()), "weight_decay": recipe.weight_decay},
+        {"params": [task.log_sigmas], "weight_decay": 0.0},
+    ]
+    optimizer = trainer.optimizer(groups, recipe.optimiser)
+
+    def batch_loss(batch: Batch, _: Generator) -> Tensor:
+        out: Tensor = module(batch.images, batch.points)
+        return out
+
+    def validate() -> dict[str, float]:
+        nmes = validation.stage_nmes(cascade, trainer.fabric.device)
+        row = {"val_nme": nmes[-1]} | {f"val_nme_{number}": nme for number, nme in enumerate(nmes)}
+        return row | {f"log_sigma_{t}": value for t, value in enumerate(task.log_sigmas.tolist())}
+
+    trainer.run(
+        Stage(
+            name=name,
+            seed_name="cascade",
+            network=task,
+            passes=[TrainingPass("train", batch_loss, optimizer, parameters, recipe.learning_rate)],
+            epochs=recipe.epochs,
+            batch=recipe.batch,
+            validate=validate,
+        )
+    )
+    return task

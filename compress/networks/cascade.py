@@ -1,0 +1,154 @@
+"""CHS: a heatmap network and stages of coordinate regression after it (Sensors 2023, 23, 4731)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from slimalign.compress.networks.architecture import STRIDE, Architecture
+from slimalign.compress.networks.cascade_shape import CascadeShape
+from slimalign.compress.networks.decoding import InGraphDecoder
+from slimalign.compress.networks.hourglass import StackedHourglass
+from slimalign.compress.networks.regions import region_coordinates, sampled_regions
+from slimalign.compress.networks.selective import ResidualBlock, SelectiveFeature
+from slimalign.compress.networks.supernet import BranchedNetwork, HRSuperNet
+
+BackwardName = Literal["task-wise", "full", "ccr"]
+"""Which of the sums of a stage's offsets and the landmarks before it hand their gradient back, see Cascade.stages."""
+
+
+class StudentBranches(nn.Module):
+    """A student of the supernet as the heatmap network: its first block and the levels that its head reads."""
+
+    def __init__(self, student: BranchedNetwork) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Images (N, 3, S, S) -> branches at their own sizes, S/4 and below, and the heatmaps (N, K, S/4, S/4)."""
+        branches, heatmaps = self.student.with_branches(images)
+        return branches, [heatmaps]
+
+
+@dataclass(frozen=True)
+class CascadeOutput:
+    """``heatmaps`` (N, K, h, w) of each stack, a boundary's last among them; landmarks (N, K, 2), in pixels of the
+    heatmaps: ``points``[0] read from the heatmaps, ``points``[t] after stage t; ``scores`` (N, K) of the first.
+    """
+
+    heatmaps: list[Tensor]
+    points: list[Tensor]
+    scores: Tensor
+
+
+class Cascade(nn.Module):
+    """The network of a CascadeShape. The landmarks of its last stage are its answer."""
+
+    def __init__(self, shape: CascadeShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.heatmap: nn.Module
+        if isinstance(shape.heatmap, Architecture):
+            self.heatmap = StudentBranches(HRSuperNet(shape.heatmap))
+        else:
+            self.heatmap = StackedHourglass(shape.heatmap, shape.landmarks, shape.input_size)
+        self.first = self.decoder()
+        self.stages = nn.ModuleList(RegressionStage(shape) for _ in range(shape.regression.stages))
+
+    def decoder(self, channels_last: bool = False) -> InGraphDecoder:
+        """What reads the first landmarks from the heatmaps, in their pixels; ``channels_last`` as its own."""
+        return InGraphDecoder(self.shape.decoder, self.shape.input_size // STRIDE, 1, channels_last)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (N, 3, S, S) -> points (N, K, 2), x then y in pixels of the crop, scores (N, K)."""
+        found = self.all_stages(images)
+        return (found.points[-1] + 0.5) * STRIDE - 0.5, found.scores
+
+    def all_stages(self, images: Tensor, backward: BackwardName = "ccr") -> CascadeOutput:
+        """What every stage gives of normalised images.
+
+        Of the connections by which a later stage's loss reaches an earlier one, ``full`` keeps all, ``ccr`` those
+        between the stages of regression but not the one into the heatmap network, ``task-wise`` none. Where a region
+        is sampled has no gradient in any of them, as in a pooling of regions.
+        """
+        branches, heatmaps = self.heatmap(images)
+        guide = heatmaps[-1] if backward == "full" else heatmaps[-1].detach()
+        first, scores = self.first(guide[:, : self.shape.landmarks])
+        points = [first]
+        for stage in self.stages:
+            before = points[-1].detach() if backward == "task-wise" else points[-1]
+            points.append(before + stage(branches, guide, before.detach()))
+        return CascadeOutput(heatmaps, points, scores)
+
+    def keeping(self, stages: int) -> Cascade:
+        """A copy with the first ``stages`` stages of regression alone, whose outputs are those of this one's."""
+        with torch.device("meta"):
+            cut = Cascade(self.shape.keeping(stages))
+        cut.heatmap = copy.deepcopy(self.heatmap)
+        cut.first = copy.deepcopy(self.first)
+        cut.stages = copy.deepcopy(self.stages[:stages])
+        return cut.train(self.training)
+
+
+class RegressionStage(nn.Module):
+    """One stage of coordinate regression: features chosen for it, a region of them about each landmark, a block of
+    each landmark's own (or one that all share), and a fully connected layer over all of them.
+    """
+
+    def __init__(self, shape: CascadeShape) -> None:
+        super().__init__()
+        parts = shape.regression
+        self._side, self._landmarks, self._shared = parts.side, shape.landmarks, parts.shared
+        self.selective: nn.Module
+        if parts.selective_width is None:
+            self.selective = NarrowedBranches(shape.branch_widths, parts.features)
+        else:
+            self.selective = SelectiveFeature(
+                shape.branch_widths, parts.selective_width, parts.features, parts.excitation, shape.heatmaps
+            )
+        groups = 1 if parts.shared else shape.landmarks
+        self.block = ResidualBlock(parts.features + 2, parts.width, groups)
+        self.planes = nn.Conv2d(groups * parts.width, groups * 2, 1, groups=groups)
+        self.offsets = nn.Linear(shape.landmarks * 2 * parts.side**2, 2 * shape.landmarks)
+        # The first step leaves landmarks where the heatmaps have them.
+        nn.init.normal_(self.offsets.weight, std=0.001)
+        nn.init.zeros_(self.offsets.bias)
+
+    def forward(self, branches: list[Tensor], heatmaps: Tensor, points: Tensor) -> Tensor:
+        """Branches (N, C_i, h, w), heatmaps (N, K, h, w), landmarks (N, K, 2) in their pixels -> offsets, likewise."""
+        features = self.selective(branches, heatmaps)
+        regions = sampled_regions(features, points, self._side)
+        places = region_coordinates(points, self._side, (features.shape[2], features.shape[3]))
+        x = torch.cat([regions, places], dim=1)
+        side = self._side
+        if not self._shared:
+            x = x.reshape(-1, self._landmarks * x.shape[1], side, side)
+        planes = self.planes(self.block(x)).reshape(-1, self._landmarks * 2 * side * side)
+        offsets: Tensor = self.offsets(planes).reshape(-1, self._landmarks, 2)
+        return offsets
+
+
+class NarrowedBranches(nn.Module):
+    """The sum of a 1x1 convolution of each branch, the smaller ones enlarged to the first's size: no attention."""
+
+    def __init__(self, widths: list[int], target: int) -> None:
+        super().__init__()
+        self.narrowed = nn.ModuleList(nn.Conv2d(width, target, 1) for width in widths)
+
+    def forward(self, branches: list[Tensor], _: Tensor) -> Tensor:
+        """Branches (N, C_i, h_i, w_i) -> (N, target, h_0, w_0)."""
+        side = branches[0].shape[-1]
+        terms = [_enlarged(conv(branch), side) for conv, branch in zip(self.narrowed, branches, strict=True)]
+        return nn.functional.relu(reduce(torch.add, terms))
+
+
+def _enlarged(x: Tensor, side: int) -> Tensor:
+    factor = side // x.shape[-1]
+    if factor == 1:
+        return x
+    return nn.functional.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

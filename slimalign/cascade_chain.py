@@ -1,0 +1,116 @@
+"""A cascade's recipe at work: the heatmap network and its stages trained together, and what each stage is worth."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import nn
+
+from slimalign.compress.batches import seeded
+from slimalign.compress.boundary import boundary_segments
+from slimalign.compress.cascade_losses import AdaptiveWingLoss, HeatmapLoss, StackedSoftmaxLoss
+from slimalign.compress.cascade_recipe import CascadeRecipe, StudentHeatmap
+from slimalign.compress.cascade_training import train_cascade
+from slimalign.compress.networks.architecture import STRIDE
+from slimalign.compress.networks.cascade import Cascade, StudentBranches
+from slimalign.compress.networks.cascade_shape import HourglassShape
+from slimalign.compress.networks.supernet import HRSuperNet
+from slimalign.compress.processes import failing_together
+from slimalign.compress.stage_curve import (
+    StageFigures,
+    draw_stages,
+    proposed_stages,
+    stage_figures,
+    stage_losses,
+)
+from slimalign.compress.torch_files import read_network
+from slimalign.faces import Faces
+from slimalign.run_names import STAGES_NAME
+from slimalign.runtimes.bundle import read_bundle
+from slimalign.runtimes.errors import UserError
+from slimalign.runtimes.files import write_text
+from slimalign.workshop import Workshop
+
+LOSS_BATCHES = 20
+"""Batches of training faces on which the stages' losses are measured."""
+
+
+class CascadeChain(Workshop):
+    """A recipe of a cascade at work in a run folder."""
+
+    def __init__(
+        self, recipe: CascadeRecipe, faces: Faces, folder: Path, fabric: Fabric, progress: Progress
+    ) -> None:
+        super().__init__(recipe, faces, folder, fabric, progress)
+        self.recipe = recipe
+        self._student = student_of(recipe)
+
+    @property
+    def _loss(self) -> HeatmapLoss:
+        sigma = self.recipe.input.sigma
+        if self.recipe.loss == "softmax":
+            return StackedSoftmaxLoss(STRIDE, sigma)
+        heatmap = self.recipe.heatmap
+        has_boundary = isinstance(heatmap, HourglassShape) and heatmap.boundary
+        segments = boundary_segments(self.faces.scheme) if has_boundary else None
+        return AdaptiveWingLoss(STRIDE, sigma, segments)
+
+    def cascade(self) -> Cascade:
+        """The heatmap network and all stages, trained together."""
+        return self._trained("cascade", self.recipe.regression.stages)
+
+    def alone(self) -> Cascade | None:
+        """The heatmap network, trained without stages; None where the recipe does not ask for it."""
+        return self._trained("alone", 0) if self.recipe.alone else None
+
+    def _trained(self, name: str, stages: int) -> Cascade:
+        architecture = None if self._student is None else self._student.architecture
+        shape = self.recipe.shape(self.faces.scheme.count, architecture).keeping(stages)
+        cascade = self.seeded("cascade", lambda: Cascade(shape))
+        if self._student is not None:
+            cascade.heatmap = StudentBranches(copy.deepcopy(self._student))
+        train_cascade(self.trainer, name, cascade, self.recipe.training, self._loss, self.validation)
+        return cascade
+
+    def stages(self, cascade: Cascade) -> list[StageFigures]:
+        """What each stage is worth, kept in the run folder as JSON and drawn, see StageFigures."""
+        rng = seeded(self.recipe.seed, "stages")
+        batches = self.trainer.faces.batches(self.recipe.training.batch, rng)
+        losses = stage_losses(cascade, islice(batches, LOSS_BATCHES), self._loss)
+        nmes = self.validation.stage_image_nmes(cascade, self.fabric.device)
+        figures = stage_figures(cascade, losses, nmes)
+        with failing_together(self.fabric):
+            if self.fabric.is_global_zero:
+                text = json.dumps([asdict(one) for one in figures], indent=1) + "\n"
+                write_text(self.folder / STAGES_NAME, text)
+                draw_stages(figures, proposed_stages(figures), self.folder / "stages.png", self.recipe.name)
+        return figures
+
+
+def student_of(recipe: CascadeRecipe) -> HRSuperNet | None:
+    """The student that the recipe names as its heatmap network; None where it is made of hourglasses.
+
+    Raises UserError where the bundle holds another network, or one of another input or scheme.
+    """
+    if not isinstance(recipe.heatmap, StudentHeatmap):
+        return None
+    place = Path(recipe.heatmap.bundle)
+    bundle = read_bundle(place)
+    network: nn.Module | None = read_network(bundle.folder) if bundle.manifest.format == "torch" else None
+    if not isinstance(network, HRSuperNet):
+        raise UserError(
+            f"heatmap.bundle = {place}: holds no student of a supernet; give the PyTorch bundle of a run's student"
+        )
+    manifest = bundle.manifest
+    if (manifest.input_size, manifest.scheme) != (recipe.input.size, recipe.data.scheme):
+        raise UserError(
+            f"heatmap.bundle = {place}: for {manifest.scheme} at {manifest.input_size} pixels, the recipe is for "
+            f"{recipe.data.scheme} at {recipe.input.size}; change the recipe, or give another bundle"
+        )
+    return network.train()
