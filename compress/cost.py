@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from slimalign.runtimes.errors import UserError
 
 HEAD = "head"
-"""Layers below this attribute are the head, which the papers leave out of their counts."""
+"""Layers below an attribute of this name are the head, which the papers leave out of their counts."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def count(network: nn.Module, input_size: int) -> Cost:
         for name, module in _modules(shadow)
         if params[name] or counter.macs[name]
     )
-    body = [layer for layer in layers if layer.name.split(".")[0] != HEAD]
+    body = [layer for layer in layers if HEAD not in layer.name.split(".")]
     return Cost(
         params=sum(layer.params for layer in layers),
         macs=sum(layer.macs for layer in layers),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from slimalign.places import Where
     from slimalign.profiling import Profile
     from slimalign.runtimes.timing import Record
+    from slimalign.stage_cutting import StageCut
     from slimalign.targets.target import Target
 
 __all__ = [
@@ -119,19 +120,21 @@ def slim(
     threshold: float | None = None,
     max_ms: float | None = None,
     latency_table: str | Path | None = None,
+    keep_stages: int | None = None,
     name: str = "slimmed-again",
     progress: Progress | None = None,
-) -> SlimResult:
-    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned.
+) -> SlimResult | StageCut:
+    """Cut a run's network again: its supernet, by a budget or a threshold, to a student that is not yet fine-tuned; or
+    its cascade, to ``keep_stages`` stages or to those that earn their cost within a budget, if any.
 
-    ``max_ms`` are milliseconds by the ``latency_table`` in that file.
+    ``max_ms`` are milliseconds by the ``latency_table`` in that file; a cascade's are those that its run measured.
     """
-    from slimalign.compress.recipe import slim_recipe
     from slimalign.making import slim as cut_again
+    from slimalign.stage_cutting import CutWish
 
     table = None if latency_table is None else str(latency_table)
-    recipe = slim_recipe(threshold, max_gmacs, max_params, max_ms, table)
-    return cut_again(Path(run_folder), recipe, name, progress or _silent())
+    wish = CutWish(threshold, max_gmacs, max_params, max_ms, table, keep_stages)
+    return cut_again(Path(run_folder), wish, name, progress or _silent())
 
 
 def latency_table(

@@ -19,7 +19,7 @@ from slimalign.compress.cascade_recipe import CascadeRecipe, StudentHeatmap
 from slimalign.compress.cascade_training import train_cascade
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.networks.cascade import Cascade, StudentBranches
-from slimalign.compress.networks.cascade_shape import HourglassShape
+from slimalign.compress.networks.cascade_shape import CascadeShape, HourglassShape
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.processes import failing_together
 from slimalign.compress.stage_curve import (
@@ -35,6 +35,7 @@ from slimalign.run_names import STAGES_NAME
 from slimalign.runtimes.bundle import read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
+from slimalign.runtimes.schemes import scheme_named
 from slimalign.workshop import Workshop
 
 LOSS_BATCHES = 20
@@ -70,8 +71,7 @@ class CascadeChain(Workshop):
         return self._trained("alone", 0) if self.recipe.alone else None
 
     def _trained(self, name: str, stages: int) -> Cascade:
-        architecture = None if self._student is None else self._student.architecture
-        shape = self.recipe.shape(self.faces.scheme.count, architecture).keeping(stages)
+        shape = cascade_shape_of(self.recipe, self._student).keeping(stages)
         cascade = self.seeded("cascade", lambda: Cascade(shape))
         if self._student is not None:
             cascade.heatmap = StudentBranches(copy.deepcopy(self._student))
@@ -91,6 +91,14 @@ class CascadeChain(Workshop):
                 write_text(self.folder / STAGES_NAME, text)
                 draw_stages(figures, proposed_stages(figures), self.folder / "stages.png", self.recipe.name)
         return figures
+
+
+def cascade_shape_of(recipe: CascadeRecipe, student: HRSuperNet | None = None) -> CascadeShape:
+    """The shape of the cascade with all stages; the ``student`` that the recipe names is read where it is not given."""
+    student = student or student_of(recipe)
+    return recipe.shape(
+        scheme_named(recipe.data.scheme).count, None if student is None else student.architecture
+    )
 
 
 def student_of(recipe: CascadeRecipe) -> HRSuperNet | None:

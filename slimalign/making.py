@@ -20,7 +20,7 @@ from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.latency_table import LatencyTable, parts_of
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
-from slimalign.compress.recipe import Recipe, SlimRecipe
+from slimalign.compress.recipe import Recipe, slim_recipe
 from slimalign.compress.recipe_file import AnyRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from, table_of
 from slimalign.compress.stage_curve import proposed_stages
@@ -32,12 +32,13 @@ from slimalign.export_jobs import tell
 from slimalign.exporting import parity_crops
 from slimalign.faces import Faces, recipe_faces
 from slimalign.pictures import draw_run
-from slimalign.run_folder import Claim, claim
+from slimalign.run_folder import Claim, claim, recipe_of
 from slimalign.run_names import BUNDLES, WATERFALL_NAME
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import CheckError, UserError
 from slimalign.runtimes.files import write_text
 from slimalign.runtimes.schemes import scheme_named
+from slimalign.stage_cutting import CutWish, StageCut, cut_stages
 from slimalign.waterfall import (
     CASCADE,
     OWN_NAMES,
@@ -261,12 +262,20 @@ class SlimResult:
     table: LatencyTable | None = None
 
 
-def slim(folder: Path, cut: SlimRecipe, name: str, progress: Progress) -> SlimResult:
-    """Cut the supernet of the run in ``folder`` again and write the student's PyTorch bundle there.
+def slim(folder: Path, wish: CutWish, name: str, progress: Progress) -> SlimResult | StageCut:
+    """Cut the network of the run in ``folder`` again and write its PyTorch bundle there.
 
-    What an operation's importance is, the run's own recipe says.
+    What an operation's importance is, a supernet's own recipe says; a cascade is cut to its first stages.
     """
     place = _slim_place(folder, name)
+    recipe = recipe_of(folder)
+    if isinstance(recipe, CascadeRecipe):
+        return cut_stages(folder, recipe, wish, place, progress)
+    if wish.keep_stages is not None:
+        raise UserError(
+            f"--keep-stages {wish.keep_stages}: {folder} has no cascade; give a budget or a threshold"
+        )
+    cut = slim_recipe(wish.threshold, wish.max_gmacs, wish.max_params, wish.max_ms, wish.latency_table)
     found = searched(folder)
     architecture = slimmed_architecture(found.supernet.architecture, found.importances, cut)
     subject = subject_of(found.recipe, name, student_from(found.supernet, architecture))

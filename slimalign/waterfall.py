@@ -25,6 +25,7 @@ from slimalign.compress.data.evaluation import Evaluation
 from slimalign.compress.data.sample import cut_crops
 from slimalign.compress.distil import Switches
 from slimalign.compress.networks.architecture import STRIDE, Architecture
+from slimalign.compress.networks.cascade import Cascade
 from slimalign.compress.networks.cascade_shape import MOST_STAGES
 from slimalign.compress.recipe import CommonRecipe
 from slimalign.compress.recipe_file import AnyRecipe
@@ -161,8 +162,9 @@ def export_steps(
         np.save(beside, crops)
     parent = chain.folder / BUNDLES
     jobs = [
-        ExportJob(parent, Workbench(subject_of(chain.recipe, name, network), crops), "torch")
+        ExportJob(parent, Workbench(subject_of(chain.recipe, name, network), crops), format_name)
         for name, network in networks.items()
+        for format_name in _formats_of(network, network is student, chain.recipe)
     ]
     faces = ExportFaces(chain.faces.train, chain.faces.val, chain.recipe.data.normaliser)
     bench = Workbench(subject_of(chain.recipe, student_name(chain.recipe), student), crops, faces)
@@ -170,6 +172,12 @@ def export_steps(
     bundles, failures = write_bundles(jobs, progress)
     _remove_stale(chain.folder, bundles)
     return bundles, failures
+
+
+def _formats_of(network: nn.Module, is_student: bool, recipe: CommonRecipe) -> list[str]:
+    """Beside the student's own formats: PyTorch's, and of each cut of a cascade the first of them too, to be timed."""
+    cuts = recipe.export.formats[:1] if isinstance(network, Cascade) and not is_student else ()
+    return ["torch", *cuts]
 
 
 def _remove_stale(folder: Path, bundles: Sequence[Bundle]) -> None:

@@ -19,6 +19,7 @@ from slimalign.showing import print_json, say, shown_progress
 
 if TYPE_CHECKING:
     from slimalign.making import RunResult
+    from slimalign.stage_cutting import StageCut
 
 
 def demo(
@@ -107,14 +108,19 @@ def slim(
     latency_table: Annotated[
         Optional[Path], typer.Option(help="What 'slimalign latency-table' measured on the device.")
     ] = None,
+    keep_stages: Annotated[
+        Optional[int], typer.Option(help="Stages of a cascade that stay; default those that earn their cost.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the student's bundle.")] = "slimmed-again",
     as_json: JsonOption = False,
 ) -> None:
-    """Cut a run's supernet again, by a budget or a threshold; the student is not yet fine-tuned.
+    """Cut a run's network again: a supernet by a budget or a threshold, to a student that is not yet fine-tuned, or a
+    cascade to its first stages.
 
     Example: `slimalign slim slimalign-demo --max-gmacs 0.014`
     """
     from slimalign import api
+    from slimalign.stage_cutting import StageCut
 
     with shown_progress() as progress:
         made = api.slim(
@@ -124,10 +130,14 @@ def slim(
             threshold=threshold,
             max_ms=max_ms,
             latency_table=latency_table,
+            keep_stages=keep_stages,
             name=name,
             progress=progress,
         )
     cost = made.bundle.manifest.cost
+    if isinstance(made, StageCut):
+        _show_stages(made, as_json)
+        return
     if as_json:
         print_json({"bundle": str(made.bundle.folder), **cost, "predicted_ms": made.predicted_ms})
         return
@@ -138,6 +148,23 @@ def slim(
         f"{made.bundle.folder}: {len(made.architecture.operations)} operations, "
         f"{cost['params']:,} parameters, {cost['macs']:,} multiply-adds{told}; to train a student of this size put the "
         "budget into the recipe and run it again with --retrain"
+    )
+
+
+def _show_stages(made: StageCut, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from slimalign.stage_text import stages_table
+
+    cost = made.bundle.manifest.cost
+    if as_json:
+        rows = [{**asdict(one), "ms": made.ms.get(one.stages)} for one in made.figures]
+        print_json({"bundle": str(made.bundle.folder), **cost, "kept_stages": made.kept, "stages": rows})
+        return
+    say(stages_table(made))
+    say(
+        f"{made.bundle.folder}: {made.kept} of {len(made.figures) - 1} stages, {cost['params']:,} parameters, "
+        f"{cost['macs']:,} multiply-adds; export it with 'slimalign export {made.bundle.folder}'"
     )
 
 
