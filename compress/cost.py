@@ -145,6 +145,7 @@ FREE = {
     aten.amax,
     aten.amin,
     aten.arange,
+    aten.alias,
     aten.transpose,
     aten.relu,
     aten.relu_,

@@ -91,7 +91,7 @@ def convert(folder: Path, input_size: int, batch: int, path: Path, decoder: str 
 
     network = folded(read_network(folder))
     if isinstance(network, Cascade):
-        network.first = network.decoder(channels_last=True)
+        network.decoder = network.decoder_of(channels_last=True)
         whole = litert_torch.to_channel_last_io(network, args=[0])
     elif decoder is None:
         whole = litert_torch.to_channel_last_io(network, args=[0], outputs=[0])

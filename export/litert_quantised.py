@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.export.blocks import litert_block_pattern
+from slimalign.export.coordinate_parts import CLASSES, LITERT_PATTERN
 
 Float32 = NDArray[np.float32]
 Ranges = Mapping[str, Any]
@@ -67,10 +68,6 @@ def _int16x8() -> Recipe:
     return list(recipe.static_wi8_ai16())
 
 
-DECODER = "InGraphDecoder"
-"""In the converter's names of the decoder's tensors."""
-
-
 def _recipe_for(source: Path, scheme: str, float_blocks: Collection[str] = ()) -> Recipe:
     """The recipe of ``scheme`` for the model ``source``; ``float_blocks`` and a decoder in it compute in float32."""
     from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
@@ -78,9 +75,9 @@ def _recipe_for(source: Path, scheme: str, float_blocks: Collection[str] = ()) -
     whole = recipe_manager.RecipeManager()
     whole.load_quantization_recipe(SCHEMES[scheme]())
     left = [litert_block_pattern(block) for block in float_blocks]
-    if DECODER.encode() in source.read_bytes():
+    if CLASSES[0].encode() in source.read_bytes():
         # What gives the outputs goes by their names.
-        left += [f".*{DECODER}.*", ".*output.*"]
+        left += [LITERT_PATTERN, ".*output.*"]
     operations = qtyping.TFLOperationName
     for names in left:
         for operation in (operations.ALL_SUPPORTED, operations.OUTPUT):

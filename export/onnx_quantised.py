@@ -8,62 +8,35 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimalign.export.blocks import onnx_block
+from slimalign.export.coordinate_parts import has_coordinates
 from slimalign.export.onnx_file import in_order, save_onnx
 from slimalign.export.onnx_from_torch import INPUT
 from slimalign.runtimes.errors import UserError
 
 Float32 = NDArray[np.float32]
 
-DECODER = "/decoder/"
-"""In the names of the decoder's nodes."""
-
 
 def write_onnx_fp16(source: Path, path: Path) -> None:
     """Write the float32 model ``source`` with weights and arithmetic in float16; input and output stay float32.
 
-    A decoder in it stays float32 whole.
+    What computes with places in pixels stays float32.
     """
     import onnx
-
-    model = onnx.load(str(source))
-    made = {name for node in model.graph.node if DECODER not in node.name for name in node.output}
-    taken = {name for node in model.graph.node if DECODER in node.name for name in node.input}
-    if cut := sorted(made & taken):
-        network, decoder = _cut_at(model, cut)
-        model = onnx.compose.merge_models(
-            _in_float16(network), decoder, io_map=[(name, name) for name in cut]
-        )
-    else:
-        model = _in_float16(model)
-    save_onnx(model, path)
-
-
-def _cut_at(model: Any, names: list[str]) -> tuple[Any, Any]:
-    """The parts of ``model`` before and after the tensors ``names``."""
-    import onnx
-
-    extractor = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
-    ends = [[value.name for value in values] for values in (model.graph.input, model.graph.output)]
-    parts = extractor.extract_model(ends[0], names), extractor.extract_model(names, ends[1])
-    for part in parts:
-        del part.graph.value_info[:]  # both know shapes of both, and could not be put together again
-    return parts
-
-
-def _in_float16(model: Any) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    model = onnx.load(str(source))
+    left = [node.name for node in model.graph.node if has_coordinates(node.name)]
     with warnings.catch_warnings():
         # Weights that float16 rounds to zero, one warning each: the gate says whether they mattered.
         warnings.simplefilter("ignore", UserWarning)
         # Of all operations Resize, too, or each would stand between two casts.
-        return in_order(convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
+        half = convert_float_to_float16(model, keep_io_types=True, op_block_list=[], node_block_list=left)
+    save_onnx(in_order(half), path)
 
 
 def optimised_onnx(source: Path, path: Path) -> None:
@@ -100,7 +73,7 @@ def write_onnx_int8(
             return None if faces is None else {INPUT: faces}
 
     graph = onnx.load(str(source)).graph
-    left = [node.name for node in graph.node if DECODER in node.name or onnx_block(node.name) in float_blocks]
+    left = [n.name for n in graph.node if has_coordinates(n.name) or onnx_block(n.name) in float_blocks]
     try:
         with _quiet():
             quantize_static(

@@ -14,7 +14,7 @@ from slimalign.compress.networks.architecture import STRIDE, Architecture
 from slimalign.compress.networks.cascade_shape import CascadeShape
 from slimalign.compress.networks.decoding import InGraphDecoder
 from slimalign.compress.networks.hourglass import StackedHourglass
-from slimalign.compress.networks.regions import region_coordinates, sampled_regions
+from slimalign.compress.networks.regions import RegionSampler
 from slimalign.compress.networks.selective import ResidualBlock, SelectiveFeature
 from slimalign.compress.networks.supernet import BranchedNetwork, HRSuperNet
 
@@ -57,17 +57,18 @@ class Cascade(nn.Module):
             self.heatmap = StudentBranches(HRSuperNet(shape.heatmap))
         else:
             self.heatmap = StackedHourglass(shape.heatmap, shape.landmarks, shape.input_size)
-        self.first = self.decoder()
+        self.decoder = self.decoder_of()
         self.stages = nn.ModuleList(RegressionStage(shape) for _ in range(shape.regression.stages))
+        self.in_crop = InCrop()
 
-    def decoder(self, channels_last: bool = False) -> InGraphDecoder:
+    def decoder_of(self, channels_last: bool = False) -> InGraphDecoder:
         """What reads the first landmarks from the heatmaps, in their pixels; ``channels_last`` as its own."""
         return InGraphDecoder(self.shape.decoder, self.shape.input_size // STRIDE, 1, channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised images (N, 3, S, S) -> points (N, K, 2), x then y in pixels of the crop, scores (N, K)."""
         found = self.all_stages(images)
-        return (found.points[-1] + 0.5) * STRIDE - 0.5, found.scores
+        return self.in_crop(found.points[-1]), found.scores
 
     def all_stages(self, images: Tensor, backward: BackwardName = "ccr") -> CascadeOutput:
         """What every stage gives of normalised images.
@@ -78,11 +79,11 @@ class Cascade(nn.Module):
         """
         branches, heatmaps = self.heatmap(images)
         guide = heatmaps[-1] if backward == "full" else heatmaps[-1].detach()
-        first, scores = self.first(guide[:, : self.shape.landmarks])
+        first, scores = self.decoder(guide[:, : self.shape.landmarks])
         points = [first]
         for stage in self.stages:
             before = points[-1].detach() if backward == "task-wise" else points[-1]
-            points.append(before + stage(branches, guide, before.detach()))
+            points.append(stage(branches, guide, before))
         return CascadeOutput(heatmaps, points, scores)
 
     def keeping(self, stages: int) -> Cascade:
@@ -90,7 +91,8 @@ class Cascade(nn.Module):
         with torch.device("meta"):
             cut = Cascade(self.shape.keeping(stages))
         cut.heatmap = copy.deepcopy(self.heatmap)
-        cut.first = copy.deepcopy(self.first)
+        cut.decoder = copy.deepcopy(self.decoder)
+        cut.in_crop = copy.deepcopy(self.in_crop)
         cut.stages = copy.deepcopy(self.stages[:stages])
         return cut.train(self.training)
 
@@ -103,7 +105,7 @@ class RegressionStage(nn.Module):
     def __init__(self, shape: CascadeShape) -> None:
         super().__init__()
         parts = shape.regression
-        self._side, self._landmarks, self._shared = parts.side, shape.landmarks, parts.shared
+        self._landmarks, self._shared = shape.landmarks, parts.shared
         self.selective: nn.Module
         if parts.selective_width is None:
             self.selective = NarrowedBranches(shape.branch_widths, parts.features)
@@ -111,26 +113,41 @@ class RegressionStage(nn.Module):
             self.selective = SelectiveFeature(
                 shape.branch_widths, parts.selective_width, parts.features, parts.excitation, shape.heatmaps
             )
+        self.sampler = RegionSampler(parts.side, shape.input_size // STRIDE)
         groups = 1 if parts.shared else shape.landmarks
         self.block = ResidualBlock(parts.features + 2, parts.width, groups)
         self.planes = nn.Conv2d(groups * parts.width, groups * 2, 1, groups=groups)
-        self.offsets = nn.Linear(shape.landmarks * 2 * parts.side**2, 2 * shape.landmarks)
+        self.offsets = Offsets(shape.landmarks * 2 * parts.side**2, 2 * shape.landmarks)
         # The first step leaves landmarks where the heatmaps have them.
         nn.init.normal_(self.offsets.weight, std=0.001)
         nn.init.zeros_(self.offsets.bias)
 
-    def forward(self, branches: list[Tensor], heatmaps: Tensor, points: Tensor) -> Tensor:
-        """Branches (N, C_i, h, w), heatmaps (N, K, h, w), landmarks (N, K, 2) in their pixels -> offsets, likewise."""
-        features = self.selective(branches, heatmaps)
-        regions = sampled_regions(features, points, self._side)
-        places = region_coordinates(points, self._side, (features.shape[2], features.shape[3]))
-        x = torch.cat([regions, places], dim=1)
-        side = self._side
+    def forward(self, branches: list[Tensor], heatmaps: Tensor, before: Tensor) -> Tensor:
+        """Branches (N, C_i, h, w), heatmaps (N, K, h, w) and landmarks (N, K, 2) ``before`` -> the landmarks after, both
+        in pixels of the heatmaps.
+        """
+        x = self.sampler(self.selective(branches, heatmaps), before.detach())
         if not self._shared:
-            x = x.reshape(-1, self._landmarks * x.shape[1], side, side)
-        planes = self.planes(self.block(x)).reshape(-1, self._landmarks * 2 * side * side)
-        offsets: Tensor = self.offsets(planes).reshape(-1, self._landmarks, 2)
-        return offsets
+            x = x.reshape(-1, self._landmarks * x.shape[1], *x.shape[2:])
+        planes = self.planes(self.block(x))
+        after: Tensor = self.offsets(planes.reshape(-1, self.offsets.in_features), before)
+        return after
+
+
+class Offsets(nn.Linear):
+    """The fully connected layer, and its sum with the landmarks before it."""
+
+    def forward(self, planes: Tensor, before: Tensor) -> Tensor:  # type: ignore[override]
+        """Planes (N, 2 K side^2), landmarks (N, K, 2) -> landmarks (N, K, 2)."""
+        return before + super().forward(planes).reshape(-1, self.out_features // 2, 2)
+
+
+class InCrop(nn.Module):
+    """From pixels of the heatmaps to pixels of the crop."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(N, K, 2) -> (N, K, 2)."""
+        return (points + 0.5) * STRIDE - 0.5
 
 
 class NarrowedBranches(nn.Module):

@@ -14,7 +14,8 @@ from slimalign.compress.networks.selective import SelectiveFeature
 
 BOUNDARY_VALUE = 0.05
 """Where the boundary heatmap is above this, coordinates are told once more, as on the boundary."""
-STEEP = 1e6
+STEEP = 1e4
+"""Makes a step of it; float16 can still hold the product of that and a heatmap."""
 
 
 class HierarchicalBlock(nn.Module):
@@ -62,30 +63,37 @@ class Hourglass(nn.Module):
 
 
 class CoordinateConv(nn.Module):
-    """A convolution that also reads where it is: x, y and the distance from the middle, each in -1..1, and with
-    ``masked`` x and y where a boundary is, 0 elsewhere.
+    """A convolution that also reads where it is: x, y and the distance from the middle, each in -1..1, and where a
+    boundary is given x and y on it, 0 elsewhere.
     """
 
-    def __init__(self, conv: nn.Conv2d, side: int, masked: bool = False) -> None:
+    def __init__(self, conv: nn.Conv2d, side: int) -> None:
         super().__init__()
         self.conv = conv
-        self.masked = masked
+        self.mask = BoundaryMask()
         along = torch.linspace(-1, 1, side)
         x, y = along[None, :].expand(side, side), along[:, None].expand(side, side)
         radius = torch.sqrt(x**2 + y**2)
         self.register_buffer("places", torch.stack([x, y, radius / radius.max()])[None], persistent=False)
 
     def forward(self, x: Tensor, boundary: Tensor | None = None) -> Tensor:
-        """(N, C, side, side), and the boundary heatmap (N, 1, side, side) where it is ``masked``."""
+        """(N, C, side, side), and the boundary heatmap (N, 1, side, side) where there is one."""
         places = self.get_buffer("places")
         # Added to a channel of zeros: expanding to a batch is no operation that all targets have.
         zeros = 0.0 * x[:, :1]
         channels = [x, zeros + places]
         if boundary is not None:
-            on = unit((boundary.detach() - BOUNDARY_VALUE) * STEEP)
-            channels.append(on * places[:, :2])
+            channels.append(self.mask(boundary.detach()) * places[:, :2])
         out: Tensor = self.conv(torch.cat(channels, dim=1))
         return out
+
+
+class BoundaryMask(nn.Module):
+    """1 where a boundary heatmap is above BOUNDARY_VALUE, 0 where it is not."""
+
+    def forward(self, boundary: Tensor) -> Tensor:
+        """(N, 1, H, W) -> (N, 1, H, W)."""
+        return unit((boundary - BOUNDARY_VALUE) * STEEP)
 
 
 class Stack(nn.Module):

@@ -6,45 +6,50 @@ Every target has matrix products; gathers, grid samples and region poolings each
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def sampled_regions(features: Tensor, points: Tensor, side: int) -> Tensor:
-    """``features`` (N, C, H, W) about each of ``points`` (N, K, 2): ``side`` x ``side`` values, (N K, C, side, side).
+class RegionSampler(nn.Module):
+    """``side`` x ``side`` values about each landmark, out of maps of ``size`` x ``size``, and where each of them lies.
 
-    Points are x then y in pixels of the features, centre of the first at 0, 0; values lie a pixel apart and are
-    bilinear, 0 outside. Bilinear weights are a product of one along x and one along y, so that each axis is sampled by
-    a matrix product of its own. Channels come last all the way, as they lie in memory where it is quickest.
+    Values lie a pixel apart and are bilinear, 0 outside. Bilinear weights are a product of one along x and one along y,
+    so that each axis is sampled by a matrix product of its own. Channels come last all the way, as they lie in memory
+    where it is quickest.
     """
-    n, channels, height, width = features.shape
-    landmarks = points.shape[1]
-    rows = _weights(points[:, :, 1:], side, height).reshape(n, landmarks * side, height)
-    columns = _weights(points[:, :, :1], side, width).reshape(n * landmarks, 1, side, width)
-    # (N, K side, H) x (N, H, W C): the wanted rows at all columns.
-    lines = rows @ features.permute(0, 2, 3, 1).reshape(n, height, width * channels)
-    # (N K, 1, side, W) x (N K, side, W, C): the wanted columns of each of these rows.
-    sampled = columns @ lines.reshape(n * landmarks, side, width, channels)
-    return sampled.permute(0, 3, 1, 2)
 
+    def __init__(self, side: int, size: int) -> None:
+        super().__init__()
+        self._side, self._size = side, size
+        self.register_buffer(
+            "offsets", torch.arange(side, dtype=torch.float32) - (side - 1) / 2, persistent=False
+        )
+        self.register_buffer("axis", torch.arange(size, dtype=torch.float32), persistent=False)
+        self.register_buffer("zeros", torch.zeros(1, 1, side, side), persistent=False)
 
-def _weights(places: Tensor, side: int, length: int) -> Tensor:
-    """Bilinear weights (N, K, side, length), on an axis, of ``side`` values about each of ``places`` (N, K, 1)."""
-    wanted = (places + _offsets(side, places))[..., None]
-    axis = torch.arange(length, device=places.device, dtype=places.dtype)
-    return torch.relu(1 - torch.abs(wanted - axis))
+    def forward(self, features: Tensor, points: Tensor) -> Tensor:
+        """``features`` (N, C, size, size), ``points`` (N, K, 2), x then y in their pixels, centre of the first at 0, 0 ->
+        (N K, C + 2, side, side), the last two channels x and y in -1..1 from the first pixel to the last.
+        """
+        x, y = (points[:, :, i : i + 1] + self.get_buffer("offsets") for i in (0, 1))
+        return torch.cat([self._sampled(features, x, y), self._places(x, y)], dim=1)
 
+    def _sampled(self, features: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        n, channels, height, width = features.shape
+        landmarks, side = x.shape[1], self._side
+        rows = self._weights(y).reshape(n, landmarks * side, height)
+        columns = self._weights(x).reshape(n * landmarks, 1, side, width)
+        # (N, K side, H) x (N, H, W C): the wanted rows at all columns.
+        lines = rows @ features.permute(0, 2, 3, 1).reshape(n, height, width * channels)
+        # (N K, 1, side, W) x (N K, side, W, C): the wanted columns of each of these rows.
+        sampled = columns @ lines.reshape(n * landmarks, side, width, channels)
+        return sampled.permute(0, 3, 1, 2)
 
-def region_coordinates(points: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """Where each of a region's values lies, x then y in -1..1 over the features of ``size``: (N K, 2, side, side)."""
-    height, width = size
-    offsets = _offsets(side, points)
-    x = (points[:, :, :1] + offsets) * (2 / (width - 1)) - 1
-    y = (points[:, :, 1:] + offsets) * (2 / (height - 1)) - 1
-    zeros = torch.zeros(1, 1, side, side, device=points.device, dtype=points.dtype)
-    across = x.reshape(-1, 1, 1, side) + zeros
-    down = y.reshape(-1, 1, side, 1) + zeros
-    return torch.cat([across, down], dim=1)
+    def _weights(self, wanted: Tensor) -> Tensor:
+        """Bilinear weights (N, K, side, size), on an axis, of places (N, K, side)."""
+        return torch.relu(1 - torch.abs(wanted[..., None] - self.get_buffer("axis")))
 
-
-def _offsets(side: int, like: Tensor) -> Tensor:
-    return torch.arange(side, device=like.device, dtype=like.dtype) - (side - 1) / 2
+    def _places(self, x: Tensor, y: Tensor) -> Tensor:
+        scale, zeros = 2 / (self._size - 1), self.get_buffer("zeros")
+        across = (x * scale - 1).reshape(-1, 1, 1, self._side) + zeros
+        down = (y * scale - 1).reshape(-1, 1, self._side, 1) + zeros
+        return torch.cat([across, down], dim=1)
