@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,29 @@ def write_onnx_fp16(source: Path, path: Path) -> None:
         warnings.simplefilter("ignore", UserWarning)
         # Of all operations Resize, too, or each would stand between two casts.
         half = convert_float_to_float16(model, keep_io_types=True, op_block_list=[], node_block_list=left)
+    _join_float32(half.graph)
     save_onnx(in_order(half), path)
+
+
+def _join_float32(graph: Any) -> None:
+    """Take out casts to float16 and back, and casts of one tensor that stand there twice.
+
+    The converter casts what goes into and comes out of each node that stays in float32, also between two of them.
+    """
+    made_by = {name: node for node in graph.node for name in node.output}
+    instead = {}
+    for node in graph.node:
+        before = made_by.get(node.input[0]) if node.op_type == "Cast" else None
+        if before is not None and before.op_type == "Cast":
+            instead[node.output[0]] = before.input[0]
+    for node in graph.node:
+        node.input[:] = [instead.get(name, name) for name in node.input]
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    made: set[str] = set()
+    for node in list(graph.node):
+        if node.op_type == "Cast" and (node.output[0] not in read or node.output[0] in made):
+            graph.node.remove(node)
+        made |= set(node.output)
 
 
 def optimised_onnx(source: Path, path: Path) -> None:

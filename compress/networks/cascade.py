@@ -123,8 +123,8 @@ class RegressionStage(nn.Module):
         nn.init.zeros_(self.offsets.bias)
 
     def forward(self, branches: list[Tensor], heatmaps: Tensor, before: Tensor) -> Tensor:
-        """Branches (N, C_i, h, w), heatmaps (N, K, h, w) and landmarks (N, K, 2) ``before`` -> the landmarks after, both
-        in pixels of the heatmaps.
+        """Branches (N, C_i, h, w), heatmaps (N, K, h, w), landmarks (N, K, 2) ``before`` -> landmarks after the stage,
+        both in pixels of the heatmaps.
         """
         x = self.sampler(self.selective(branches, heatmaps), before.detach())
         if not self._shared:

@@ -27,7 +27,7 @@ class RegionSampler(nn.Module):
         self.register_buffer("zeros", torch.zeros(1, 1, side, side), persistent=False)
 
     def forward(self, features: Tensor, points: Tensor) -> Tensor:
-        """``features`` (N, C, size, size), ``points`` (N, K, 2), x then y in their pixels, centre of the first at 0, 0 ->
+        """``features`` (N, C, size, size), ``points`` (N, K, 2), x then y in their pixels, from the first's centre ->
         (N K, C + 2, side, side), the last two channels x and y in -1..1 from the first pixel to the last.
         """
         x, y = (points[:, :, i : i + 1] + self.get_buffer("offsets") for i in (0, 1))
