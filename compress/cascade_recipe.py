@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.networks.cascade import BackwardName
 from slimalign.compress.networks.cascade_shape import CascadeShape, HourglassShape, RegressionShape
-from slimalign.compress.recipe import CommonRecipe, Part, PositiveFloat, TrainingRecipe
+from slimalign.compress.recipe import CommonRecipe, GivenTeacher, Part, PositiveFloat, TrainingRecipe, Weight
 
 
 class StudentHeatmap(Part):
@@ -20,12 +20,13 @@ class StudentHeatmap(Part):
 
 class CascadeTrainingRecipe(TrainingRecipe):
     """Training by equation 8: ``backward`` names the connections (figure 5), ``last_weight`` is the last stage's alpha;
-    all others are 1.
+    all others are 1. ``teacher_weight`` is that of what the teacher says beside the ground truth.
     """
 
     optimiser: Literal["adam", "sgd"] = "sgd"
     backward: BackwardName = "ccr"
     last_weight: PositiveFloat = 3.0
+    teacher_weight: Weight = 0.0
 
     def task_weights(self, stages: int) -> tuple[float, ...]:
         """The fixed weights alpha_t: of the heatmaps, then of each stage."""
@@ -33,12 +34,16 @@ class CascadeTrainingRecipe(TrainingRecipe):
 
 
 class CascadeRecipe(CommonRecipe):
-    """A cascade's whole recipe. ``alone`` also trains the heatmap network without stages, to compare (table 9)."""
+    """A cascade's whole recipe. ``alone`` also trains the heatmap network without stages, to compare (table 9).
+
+    From a ``teacher`` all tasks learn as much as ``training.teacher_weight`` says.
+    """
 
     loss: Literal["adaptive-wing", "softmax"] = "adaptive-wing"
     heatmap: StudentHeatmap | HourglassShape = HourglassShape()
     regression: RegressionShape = RegressionShape()
-    training: CascadeTrainingRecipe = Field()
+    training: CascadeTrainingRecipe
+    teacher: GivenTeacher | None = None
     alone: bool = False
 
     @model_validator(mode="after")
@@ -51,6 +56,10 @@ class CascadeRecipe(CommonRecipe):
             raise ValueError(
                 "training.backward = full: through decoder = argmax-quarter no gradient reaches the heatmaps; use "
                 "local-mean or local-softmax"
+            )
+        if (self.teacher is None) != (self.training.teacher_weight == 0):
+            raise ValueError(
+                f"training.teacher_weight = {self.training.teacher_weight:g}: give it and [teacher], or neither"
             )
         if self.loss == "softmax" and isinstance(self.heatmap, HourglassShape) and self.heatmap.boundary:
             raise ValueError("loss = softmax: a boundary has no single place; set heatmap.boundary = false")

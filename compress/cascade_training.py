@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -10,9 +12,12 @@ from slimalign.compress.cascade_losses import HeatmapLoss, offset_loss, scaled_a
 from slimalign.compress.cascade_recipe import CascadeTrainingRecipe
 from slimalign.compress.losses import heatmap_points, inside_crop
 from slimalign.compress.networks.architecture import STRIDE
-from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.networks.cascade import Cascade, CascadeOutput
 from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
+
+PointTeacher = Callable[[Tensor], Tensor]
+"""Normalised images (N, 3, S, S) -> points (N, K, 2) in crop pixels."""
 
 
 class CascadeTask(nn.Module):
@@ -22,23 +27,32 @@ class CascadeTask(nn.Module):
         super().__init__()
         self.cascade = cascade
         self.log_sigmas = nn.Parameter(torch.zeros(1 + len(cascade.stages)))
-        self._loss, self._backward = loss, recipe.backward
+        self._loss, self._recipe = loss, recipe
         self._weights = recipe.task_weights(len(cascade.stages))
 
-    def forward(self, images: Tensor, points: Tensor) -> Tensor:
-        """Normalised images (N, 3, S, S) and true points (N, K, 2) in crop pixels -> the loss of equation 8."""
-        losses = self.losses(images, points)
+    def forward(self, images: Tensor, points: Tensor, taught: Tensor | None = None) -> Tensor:
+        """Normalised images (N, 3, S, S) and true points (N, K, 2) in crop pixels -> the loss of equation 8.
+
+        ``taught`` points (N, K, 2) are a teacher's: each task's loss against them is added, weighed by the recipe.
+        """
+        losses = self.losses(images, points, taught)
         return scaled_adaptive(losses, self.log_sigmas.float(), self._weights)
 
-    def losses(self, images: Tensor, points: Tensor) -> list[Tensor]:
+    def losses(self, images: Tensor, points: Tensor, taught: Tensor | None = None) -> list[Tensor]:
         """The plain loss of each task: the heatmaps' over all stacks, then that of each stage's offsets."""
-        found = self.cascade.all_stages(images, self._backward)
-        heatmap_loss = self._loss([maps.float() for maps in found.heatmaps], points)
+        found = self.cascade.all_stages(images, self._recipe.backward)
+        losses = self._against(found, points)
+        if taught is None:
+            return losses
+        weight = self._recipe.teacher_weight
+        return [a + weight * b for a, b in zip(losses, self._against(found, taught), strict=True)]
+
+    def _against(self, found: CascadeOutput, points: Tensor) -> list[Tensor]:
         truth = heatmap_points(points, STRIDE)
         size = (found.heatmaps[-1].shape[2], found.heatmaps[-1].shape[3])
         inside = inside_crop(truth, size)
         return [
-            heatmap_loss,
+            self._loss([maps.float() for maps in found.heatmaps], points),
             *(offset_loss(after.float(), truth, inside, STRIDE) for after in found.points[1:]),
         ]
 
@@ -50,8 +64,12 @@ def train_cascade(
     recipe: CascadeTrainingRecipe,
     loss: HeatmapLoss,
     validation: ValidationFaces,
+    teacher: PointTeacher | None = None,
 ) -> CascadeTask:
-    """Train ``cascade`` in place by equation 8; the answer holds it with the weights of its tasks."""
+    """Train ``cascade`` in place by equation 8; the answer holds it with the weights of its tasks.
+
+    A ``teacher`` sees the same images, and what it finds counts as a second truth.
+    """
     task = CascadeTask(cascade, loss, recipe)
     module = trainer.set_up(task)
     parameters = list(task.parameters())
@@ -62,7 +80,8 @@ def train_cascade(
     optimizer = trainer.optimizer(groups, recipe.optimiser)
 
     def batch_loss(batch: Batch, _: Generator) -> Tensor:
-        out: Tensor = module(batch.images, batch.points)
+        taught = None if teacher is None else teacher(batch.images)
+        out: Tensor = module(batch.images, batch.points, taught)
         return out
 
     def validate() -> dict[str, float]:

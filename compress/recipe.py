@@ -129,6 +129,12 @@ class TeacherRecipe(TrainingRecipe):
     width: PositiveInt = 18
 
 
+class GivenTeacher(Part):
+    """A teacher that is trained already: the PyTorch bundle in the folder ``bundle``, of any network."""
+
+    bundle: str
+
+
 class SearchRecipe(TrainingRecipe):
     """The supernet's shape and the alternating training of algorithm 1.
 
@@ -266,7 +272,7 @@ class Recipe(CommonRecipe):
     """
 
     loss: Literal["mse", "softmax"]
-    teacher: TeacherRecipe | None = None
+    teacher: TeacherRecipe | GivenTeacher | None = None
     search: SearchRecipe
     slim: SlimRecipe
     distil: DistilRecipe
@@ -301,8 +307,8 @@ class Recipe(CommonRecipe):
             "distil": searched,
             "baseline": searched,
         }.items():
-            stage: TrainingRecipe | None = getattr(self, name)
-            if stage is None:
+            stage = getattr(self, name)
+            if not isinstance(stage, TrainingRecipe):
                 continue
             batch, smallest = stage.batch, self.input.size // (4 * 2 ** (levels - 1))
             if batch * smallest**2 < 2:

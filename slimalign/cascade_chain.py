@@ -29,6 +29,7 @@ from slimalign.compress.stage_curve import (
     stage_figures,
     stage_losses,
 )
+from slimalign.compress.teachers import given_teacher, points_of
 from slimalign.compress.torch_files import read_network
 from slimalign.faces import Faces
 from slimalign.run_names import STAGES_NAME
@@ -75,7 +76,12 @@ class CascadeChain(Workshop):
         cascade = self.seeded("cascade", lambda: Cascade(shape))
         if self._student is not None:
             cascade.heatmap = StudentBranches(copy.deepcopy(self._student))
-        train_cascade(self.trainer, name, cascade, self.recipe.training, self._loss, self.validation)
+        given, size = self.recipe.teacher, self.recipe.input
+        teacher = None
+        if given is not None:
+            network = given_teacher(given.bundle, size.size, self.recipe.data.scheme, size.sigma)
+            teacher = points_of(network.to(self.fabric.device), self.recipe.decoder)
+        train_cascade(self.trainer, name, cascade, self.recipe.training, self._loss, self.validation, teacher)
         return cascade
 
     def stages(self, cascade: Cascade) -> list[StageFigures]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 from rich.progress import Progress
+from torch import nn
 
 from slimalign.compress.baseline import random_architecture
 from slimalign.compress.batches import seeded
@@ -21,10 +22,11 @@ from slimalign.compress.networks.architecture import STRIDE, Architecture, Opera
 from slimalign.compress.networks.hrnet import HRNet
 from slimalign.compress.networks.supernet import HRSuperNet, operation_key
 from slimalign.compress.processes import failing_together
-from slimalign.compress.recipe import BaselineRecipe, Recipe
+from slimalign.compress.recipe import BaselineRecipe, GivenTeacher, Recipe
 from slimalign.compress.search import search
 from slimalign.compress.slim import architecture_cost, slimmed_architecture, student_from
 from slimalign.compress.supervised import train_supervised
+from slimalign.compress.teachers import given_teacher
 from slimalign.faces import Faces
 from slimalign.run_folder import known_importances, recipe_of, with_search
 from slimalign.run_names import ARCHITECTURE_NAME, IMPORTANCES_NAME
@@ -65,11 +67,14 @@ class Chain(Workshop):
         kind = MseLoss if self.recipe.loss == "mse" else SoftmaxLoss
         return kind(STRIDE, self.recipe.input.sigma)
 
-    def teacher(self) -> HRNet | None:
-        """The teacher, trained on the ground truth; None where the recipe has none."""
+    def teacher(self) -> nn.Module | None:
+        """The teacher, trained on the ground truth or given; None where the recipe has none."""
         recipe = self.recipe.teacher
         if recipe is None:
             return None
+        if isinstance(recipe, GivenTeacher):
+            data, size = self.recipe.data, self.recipe.input
+            return given_teacher(recipe.bundle, size.size, data.scheme, size.sigma)
         network = self.seeded("teacher", lambda: HRNet(self.faces.scheme.count, recipe.width))
         train_supervised(self.trainer, "teacher", "teacher", network, recipe, self._loss, self.validation)
         return network
@@ -113,13 +118,13 @@ class Chain(Workshop):
         images = (batch.images for batch in islice(batches, IMPORTANCE_BATCHES))
         return importances_of(supernet, self.recipe.slim.importance, images)
 
-    def distilled(self, student: HRSuperNet, teacher: HRNet | None) -> list[Distilled]:
+    def distilled(self, student: HRSuperNet, teacher: nn.Module | None) -> list[Distilled]:
         """The recipe's distillation, last; before it the other rows of table 6 where the recipe asks for them."""
         distillation = self.recipe.distil
         rows = ABLATION if distillation.ablation else (Switches.of(distillation),)
         return [self._distil(student, teacher, switches) for switches in rows]
 
-    def _distil(self, student: HRSuperNet, teacher: HRNet | None, switches: Switches) -> Distilled:
+    def _distil(self, student: HRSuperNet, teacher: nn.Module | None, switches: Switches) -> Distilled:
         students = distil(
             self.trainer, student, teacher, self.recipe.distil, switches, self._loss, self.validation
         )

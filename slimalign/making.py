@@ -20,10 +20,11 @@ from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.latency_table import LatencyTable, parts_of
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
-from slimalign.compress.recipe import Recipe, slim_recipe
+from slimalign.compress.recipe import GivenTeacher, Recipe, TeacherRecipe, slim_recipe
 from slimalign.compress.recipe_file import AnyRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from, table_of
 from slimalign.compress.stage_curve import proposed_stages
+from slimalign.compress.teachers import given_teacher
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import check_imports, format_named
@@ -87,10 +88,7 @@ def run(
     """
     _check_counts(devices, nodes)
     check_imports(recipe.export.formats)
-    if isinstance(recipe, Recipe):
-        _check_budget(recipe)
-    else:
-        student_of(recipe)
+    _check_given(recipe)
     faces = recipe_faces(recipe.data, data, skip_bad, progress)
     if any(format_named(name).calibrated for name in recipe.export.formats):
         check_enough(faces.train)
@@ -146,7 +144,9 @@ def trained_by(chain: Chain | CascadeChain) -> Trained:
     rivals = chain.rivals(slimmed.architecture)
     rows = chain.distilled(slimmed, teacher)
     baselines = chain.baselines(rivals)
-    networks: dict[str, nn.Module] = {} if teacher is None else {"teacher": teacher}
+    # A given teacher was measured where it was made.
+    trains_teacher = isinstance(chain.recipe.teacher, TeacherRecipe)
+    networks: dict[str, nn.Module] = {"teacher": teacher} if trains_teacher and teacher is not None else {}
     networks |= {"supernet": supernet, "slimmed": slimmed}
     for row in rows:
         networks |= row.named
@@ -197,7 +197,9 @@ def _stages_told(recipe: AnyRecipe) -> list[str]:
         return [*alone, f"cascade of {recipe.regression.stages} stages {epochs}"]
     rows = f"{len(ABLATION)} times " if recipe.distil.ablation else ""
     learning = "distillation" if Switches.of(recipe.distil).distils else "fine-tuning"
-    stages = [] if recipe.teacher is None else [f"teacher ({recipe.teacher.epochs} epochs)"]
+    stages = (
+        [f"teacher ({recipe.teacher.epochs} epochs)"] if isinstance(recipe.teacher, TeacherRecipe) else []
+    )
     stages += [
         f"supernet ({recipe.search.epochs} epochs)",
         f"{rows}{learning} ({recipe.distil.epochs} epochs)",
@@ -215,6 +217,16 @@ def _take(claimed: Claim, progress: Progress) -> None:
         names = ", ".join(stage.name for stage in claimed.stale)
         progress.console.print(f"{claimed.folder}: removing {names}, to be trained anew")
     claimed.take()
+
+
+def _check_given(recipe: AnyRecipe) -> None:
+    """Raise UserError, before any face is read, for a budget that cannot be met and bundles that will not do."""
+    if isinstance(recipe.teacher, GivenTeacher):
+        given_teacher(recipe.teacher.bundle, recipe.input.size, recipe.data.scheme, recipe.input.sigma)
+    if isinstance(recipe, CascadeRecipe):
+        student_of(recipe)
+    else:
+        _check_budget(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from slimalign.compress.cascade_recipe import CascadeRecipe
 from slimalign.compress.checkpoint import CHECKPOINT_NAME
 from slimalign.compress.recipe import Recipe
 from slimalign.compress.recipe_file import AnyRecipe, kind_of
@@ -20,22 +21,22 @@ from slimalign.run_names import (
     IMPORTANCES_NAME,
     PARITY_CROPS_NAME,
     RUN_NAME,
+    STAGES_NAME,
     WATERFALL_NAME,
 )
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
 
-OUTCOMES = (WATERFALL_NAME, PARITY_CROPS_NAME)
+OUTCOMES = (WATERFALL_NAME, PARITY_CROPS_NAME, STAGES_NAME)
 """What a finished run has; a run one of whose stages is trained anew is not finished."""
 
 CUT = "cut"
 """The stage between search and distillation, which trains nothing: what it makes are two files."""
 CUT_FILES = (ARCHITECTURE_NAME, IMPORTANCES_NAME)
 EVERY_STAGE = ("*",)
-STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+UNTRAINED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "name": (),
-        "decoder": (),
         "export": (),
         # What is in the splits, the faces say.
         "data.drawn": (),
@@ -44,6 +45,13 @@ STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "data.test": (),
         "faces.val": (),
         "faces.test": (),
+    }
+)
+"""Entries of all recipes on which no training hangs."""
+STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **UNTRAINED,
+        "decoder": (),
         "teacher": ("teacher", "distilled*"),
         "search": ("supernet", CUT, "fine-tuned*", "distilled*", "baseline-*"),
         "slim": (CUT, "fine-tuned*", "distilled*", "baseline-*"),
@@ -54,6 +62,8 @@ STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Folders of the stages that hang on an entry or a part of the recipe; on what is not listed, all do."""
+CASCADE_STAGES_OF: Mapping[str, tuple[str, ...]] = MappingProxyType({**UNTRAINED, "alone": ()})
+"""The same of a cascade, whose parts are all trained together."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,8 @@ def claim(folder: Path, recipe: AnyRecipe, faces: Faces, retrain: bool = False) 
     if path.exists():
         old = _read_run(path)
         changed = _changed_entries(old, new)
-        stages = {stage for entry in changed for stage in _stages_of(entry)}
+        table = CASCADE_STAGES_OF if isinstance(recipe, CascadeRecipe) else STAGES_OF
+        stages = {stage for entry in changed for stage in _stages_of(entry, table)}
         if new.get("teacher") is None:
             stages -= {"teacher"}  # none will be trained in place of this one
         stale, recut = _trained(folder, stages), not stages.isdisjoint({CUT, *EVERY_STAGE})
@@ -178,9 +189,9 @@ def _changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     return changed
 
 
-def _stages_of(entry: str) -> tuple[str, ...]:
+def _stages_of(entry: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     part = entry.split(".")[0]
-    return STAGES_OF.get(entry, STAGES_OF.get(part, EVERY_STAGE))
+    return table.get(entry, table.get(part, EVERY_STAGE))
 
 
 def _cut_files(folder: Path) -> list[Path]:

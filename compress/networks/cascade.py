@@ -116,8 +116,12 @@ class RegressionStage(nn.Module):
         self.sampler = RegionSampler(parts.side, shape.input_size // STRIDE)
         groups = 1 if parts.shared else shape.landmarks
         self.block = ResidualBlock(parts.features + 2, parts.width, groups)
-        self.planes = nn.Conv2d(groups * parts.width, groups * 2, 1, groups=groups)
-        self.offsets = Offsets(shape.landmarks * 2 * parts.side**2, 2 * shape.landmarks)
+        # Each region as two planes of its size, or as a few numbers.
+        planes, kernel, each = 2, 1, 2 * parts.side**2
+        if parts.numbers is not None:
+            planes, kernel, each = parts.numbers, parts.side, parts.numbers
+        self.planes = nn.Conv2d(groups * parts.width, groups * planes, kernel, groups=groups)
+        self.offsets = Offsets(shape.landmarks * each, 2 * shape.landmarks)
         # The first step leaves landmarks where the heatmaps have them.
         nn.init.normal_(self.offsets.weight, std=0.001)
         nn.init.zeros_(self.offsets.bias)
@@ -138,7 +142,7 @@ class Offsets(nn.Linear):
     """The fully connected layer, and its sum with the landmarks before it."""
 
     def forward(self, planes: Tensor, before: Tensor) -> Tensor:  # type: ignore[override]
-        """Planes (N, 2 K side^2), landmarks (N, K, 2) -> landmarks (N, K, 2)."""
+        """What all regions have become (N, in_features), landmarks (N, K, 2) -> landmarks (N, K, 2)."""
         return before + super().forward(planes).reshape(-1, self.out_features // 2, 2)
 
 

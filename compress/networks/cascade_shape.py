@@ -46,8 +46,9 @@ class RegressionShape(_Part):
 
     Each samples ``side`` x ``side`` values about each landmark out of ``features`` channels, which a selective feature
     module with ``selective_width`` inner channels chooses, guided by the heatmaps; without that module (None) they are
-    the sum of a 1x1 convolution of each branch. ``width`` channels has a landmark's block. Landmarks have weights of
-    their own, or one set that they have ``shared``.
+    the sum of a 1x1 convolution of each branch. ``width`` channels has a landmark's block. What goes into the
+    fully connected layer are two planes of each region, or so many ``numbers`` that a convolution makes of all of it:
+    the layer is then a fraction of its size. Landmarks have weights of their own, or one set that they have ``shared``.
     """
 
     stages: int = Field(default=4, ge=0, le=MOST_STAGES)
@@ -56,6 +57,7 @@ class RegressionShape(_Part):
     selective_width: int | None = Field(default=64, gt=0)
     excitation: int = Field(default=32, gt=0)
     width: int = Field(default=128, gt=0)
+    numbers: int | None = Field(default=None, gt=0)
     shared: bool = False
 
 
