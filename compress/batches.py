@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from slimalign.compress.appearance import changed
 from slimalign.compress.data.cache import WIDE_BOX_SCALE, FaceCache
 from slimalign.compress.recipe import AugmentRecipe, MaskRecipe
 from slimalign.runtimes.schemes import LandmarkScheme
@@ -79,7 +80,9 @@ class TrainingFaces:
             warps = self._warps(len(chosen), rng)
             colours = self._colours(len(chosen), rng)
             mine = slice(rank * size, (rank + 1) * size)
-            yield self._cut(chosen[mine], warps[0][mine], warps[1][mine], colours[mine])
+            # Each process draws for its own faces, from what all have drawn so far.
+            looks = seeded("looks", int(rng.initial_seed()), start, rank)
+            yield self._cut(chosen[mine], warps[0][mine], warps[1][mine], colours[mine], looks)
 
     def steps(self, size: int, world: int = 1) -> int:
         """Batches in one pass; a split smaller than a batch still gives one."""
@@ -111,7 +114,9 @@ class TrainingFaces:
         offset = 128 * (1 - contrast) + brightness
         return torch.stack([gain, offset[:, None].expand(n, 3)], dim=2)
 
-    def _cut(self, chosen: Tensor, matrices: Tensor, mirrored: Tensor, colours: Tensor) -> Batch:
+    def _cut(
+        self, chosen: Tensor, matrices: Tensor, mirrored: Tensor, colours: Tensor, looks: Generator
+    ) -> Batch:
         # index_select copies whole images, seven times as fast as indexing with a tensor.
         wide = self._images.index_select(0, chosen).to(self._device, non_blocking=True)
         matrices, colours = matrices.to(self._device), colours.to(self._device)
@@ -121,7 +126,12 @@ class TrainingFaces:
             wide.permute(0, 3, 1, 2).float(), grid, mode="bilinear", align_corners=False
         )
         images.mul_(colours[:, :, :1, None]).add_(colours[:, :, 1:, None]).clamp_(0, 255)
-        return Batch(normalised(images), self._points_in_crop(chosen, matrices, mirrored))
+        if self._augment.appearance:
+            images = changed(images, looks)
+        images = normalised(images)
+        if self._augment.occlusion:
+            images = masked(images, MaskRecipe(probability=1.0, area=(0.0, self._augment.occlusion)), looks)
+        return Batch(images, self._points_in_crop(chosen, matrices, mirrored))
 
     def _points_in_crop(self, chosen: Tensor, matrices: Tensor, mirrored: Tensor) -> Tensor:
         side = self._images.shape[1]

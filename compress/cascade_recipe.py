@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Tag, model_validator
 
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.networks.cascade import BackwardName
 from slimalign.compress.networks.cascade_shape import CascadeShape, HourglassShape, RegressionShape
-from slimalign.compress.recipe import CommonRecipe, GivenTeacher, Part, PositiveFloat, TrainingRecipe, Weight
+from slimalign.compress.recipe import (
+    CommonRecipe,
+    GivenTeacher,
+    Part,
+    PositiveFloat,
+    TrainingRecipe,
+    Weight,
+    holder,
+)
 
 
 class StudentHeatmap(Part):
     """A trained student as the heatmap network: the PyTorch bundle in the folder ``bundle``."""
 
     bundle: str
+
+
+AnyHeatmap = Annotated[
+    Annotated[StudentHeatmap, Tag("StudentHeatmap")] | Annotated[HourglassShape, Tag("HourglassShape")],
+    holder("bundle", "StudentHeatmap", "HourglassShape"),
+]
 
 
 class CascadeTrainingRecipe(TrainingRecipe):
@@ -40,7 +54,7 @@ class CascadeRecipe(CommonRecipe):
     """
 
     loss: Literal["adaptive-wing", "softmax"] = "adaptive-wing"
-    heatmap: StudentHeatmap | HourglassShape = HourglassShape()
+    heatmap: AnyHeatmap = HourglassShape()
     regression: RegressionShape = RegressionShape()
     training: CascadeTrainingRecipe
     teacher: GivenTeacher | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.runtimes.errors import UserError
@@ -67,7 +68,11 @@ class InputRecipe(Part):
 
 
 class AugmentRecipe(Part):
-    """Random changes: scale and shift as shares, rotation in degrees, probabilities of rotation and flip."""
+    """Random changes: scale and shift as shares, rotation in degrees, probabilities of rotation and flip.
+
+    With ``appearance`` each face is also changed in one of the ways of CHS, see compress.appearance; ``occlusion`` is
+    the largest share of its area that is covered.
+    """
 
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
@@ -75,6 +80,8 @@ class AugmentRecipe(Part):
     flip: Share = 0.5
     shift: Share = 0.0
     colour: Share = 0.3
+    appearance: bool = False
+    occlusion: Share = 0.0
 
 
 class MaskRecipe(Part):
@@ -133,6 +140,22 @@ class GivenTeacher(Part):
     """A teacher that is trained already: the PyTorch bundle in the folder ``bundle``, of any network."""
 
     bundle: str
+
+
+def holder(key: str, with_key: str, without: str) -> Discriminator:
+    """Which of two kinds of part entries are of: that ``with_key``, or the one ``without`` it."""
+
+    def kind(value: Any) -> str:
+        has_key = key in value if isinstance(value, Mapping) else hasattr(value, key)
+        return with_key if has_key else without
+
+    return Discriminator(kind)
+
+
+AnyTeacher = Annotated[
+    Annotated[TeacherRecipe, Tag("TeacherRecipe")] | Annotated[GivenTeacher, Tag("GivenTeacher")],
+    holder("bundle", "GivenTeacher", "TeacherRecipe"),
+]
 
 
 class SearchRecipe(TrainingRecipe):
@@ -272,7 +295,7 @@ class Recipe(CommonRecipe):
     """
 
     loss: Literal["mse", "softmax"]
-    teacher: TeacherRecipe | GivenTeacher | None = None
+    teacher: AnyTeacher | None = None
     search: SearchRecipe
     slim: SlimRecipe
     distil: DistilRecipe
@@ -343,7 +366,7 @@ def first_fault(whole: type[BaseModel], error: ValidationError) -> str:
     """One fault in words; an entry that does not exist goes first, for it may be the one that is missing."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(map(str, _entries(fault["loc"])))
     unknown = fault["type"] == "extra_forbidden"
     meant = _meant(whole, fault["loc"]) if unknown else None
     # The entry that was meant is missing: the same fault once more.
@@ -358,11 +381,25 @@ def first_fault(whole: type[BaseModel], error: ValidationError) -> str:
     return f"{where}{value}: {message}{more}" if where else f"{message}{more}"
 
 
+def _entries(location: tuple[str | int, ...]) -> list[str | int]:
+    """The names on the way to an entry, without those of kinds of parts, which begin with a capital."""
+    return [part for part in location if not str(part)[:1].isupper()]
+
+
 def _meant(whole: type[BaseModel], location: tuple[str | int, ...]) -> str | None:
     """The name of an entry that is near the unknown one at ``location``."""
-    part = whole
-    for name in location[:-1]:
-        annotation = part.model_fields[str(name)].annotation
-        # A part that may be left out is a union with None.
-        part = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+    part, kinds = whole, [whole]
+    for name in map(str, location[:-1]):
+        if name in part.model_fields:
+            kinds = _kinds(part.model_fields[name].annotation)
+            part = kinds[0]
+        else:
+            part = next(kind for kind in kinds if kind.__name__ == name)
     return next(iter(difflib.get_close_matches(str(location[-1]), part.model_fields, 1)), None)
+
+
+def _kinds(annotation: Any) -> list[type[BaseModel]]:
+    """The kinds of parts that an entry may be; one that may be left out is a union with None."""
+    if hasattr(annotation, "model_fields"):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in _kinds(part)]

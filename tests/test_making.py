@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from slimalign import api, making
 from slimalign.compress.recipe import SlimRecipe
 from slimalign.compress.recipe_file import read_recipe
 from slimalign.export_jobs import raise_all
+from slimalign.run_names import RUN_NAME
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.drawing import write_image
 from slimalign.runtimes.errors import CheckError, UserError
@@ -90,6 +92,8 @@ def test_an_earlier_cut_is_not_written_over(tmp_path: Path) -> None:
     ],
 )
 def test_a_cut_that_cannot_be_names_its_value(tmp_path: Path, limits: dict[str, Any], said: str) -> None:
+    entries = {**DEMO.model_dump(mode="json"), "faces": {}}
+    (tmp_path / RUN_NAME).write_text(json.dumps(entries), encoding="utf-8")
     with pytest.raises(UserError, match=said):
         api.slim(tmp_path, **limits)
 
