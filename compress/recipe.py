@@ -400,6 +400,6 @@ def _meant(whole: type[BaseModel], location: tuple[str | int, ...]) -> str | Non
 
 def _kinds(annotation: Any) -> list[type[BaseModel]]:
     """The kinds of parts that an entry may be; one that may be left out is a union with None."""
-    if hasattr(annotation, "model_fields"):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [kind for part in get_args(annotation) for kind in _kinds(part)]

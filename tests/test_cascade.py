@@ -109,7 +109,7 @@ def test_regions_are_those_of_a_grid_sample(seed: int, side: int, size: int) -> 
     rng = torch.Generator().manual_seed(seed)
     features = torch.randn(2, 3, size, size, generator=rng).double()
     points = (torch.rand(2, 4, 2, generator=rng).double() * 1.4 - 0.2) * size
-    found = RegionSampler(side, size).double()(features, points)
+    found = RegionSampler(4, 3, side, size).double()(features, points)
     offsets = torch.arange(side).double() - (side - 1) / 2
     x = (points[:, :, 0, None, None] + offsets[None, None, None, :]).expand(-1, -1, side, -1)
     y = (points[:, :, 1, None, None] + offsets[None, None, :, None]).expand(-1, -1, -1, side)
@@ -121,7 +121,7 @@ def test_regions_are_those_of_a_grid_sample(seed: int, side: int, size: int) -> 
 
 
 def test_coordinates_of_a_region_run_from_edge_to_edge() -> None:
-    found = RegionSampler(3, 9)(torch.zeros(1, 1, 9, 9), torch.tensor([[[0.0, 8.0]]]))
+    found = RegionSampler(1, 1, 3, 9)(torch.zeros(1, 1, 9, 9), torch.tensor([[[0.0, 8.0]]]))
     assert found.shape == (1, 3, 3, 3)
     assert found[0, 1, 0].tolist() == pytest.approx([-1.25, -1.0, -0.75])
     assert found[0, 2, :, 0].tolist() == pytest.approx([0.75, 1.0, 1.25])
@@ -326,7 +326,7 @@ def test_a_student_may_be_the_heatmap_network(images: Tensor) -> None:
         input_size=64,
         decoder="local-softmax",
         heatmap=student,
-        regression=RegressionShape(stages=1, features=8, selective_width=None, width=8, shared=True),
+        regression=RegressionShape(stages=1, features=8, selective=False, width=8, shared=True),
     )
     cascade = Cascade(shape).eval()
     with torch.no_grad():

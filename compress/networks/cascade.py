@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimalign.compress.networks.architecture import STRIDE, Architecture
+from slimalign.compress.networks.blocks import upsample
 from slimalign.compress.networks.cascade_shape import CascadeShape
 from slimalign.compress.networks.decoding import InGraphDecoder
 from slimalign.compress.networks.hourglass import StackedHourglass
@@ -105,16 +106,21 @@ class RegressionStage(nn.Module):
     def __init__(self, shape: CascadeShape) -> None:
         super().__init__()
         parts = shape.regression
-        self._landmarks, self._shared = shape.landmarks, parts.shared
         self.selective: nn.Module
-        if parts.selective_width is None:
-            self.selective = NarrowedBranches(shape.branch_widths, parts.features)
-        else:
+        if parts.selective:
             self.selective = SelectiveFeature(
-                shape.branch_widths, parts.selective_width, parts.features, parts.excitation, shape.heatmaps
+                shape.branch_widths,
+                parts.selective_width,
+                parts.features,
+                parts.excitation,
+                shape.heatmaps,
+                shape.branch_steps,
             )
-        self.sampler = RegionSampler(parts.side, shape.input_size // STRIDE)
+        else:
+            self.selective = NarrowedBranches(shape.branch_widths, parts.features, shape.branch_steps)
+        self.sampler = RegionSampler(shape.landmarks, parts.features, parts.side, shape.input_size // STRIDE)
         groups = 1 if parts.shared else shape.landmarks
+        self._regions = (-1, groups * (parts.features + 2), parts.side, parts.side)
         self.block = ResidualBlock(parts.features + 2, parts.width, groups)
         # Each region as two planes of its size, or as a few numbers.
         planes, kernel, each = 2, 1, 2 * parts.side**2
@@ -130,10 +136,8 @@ class RegressionStage(nn.Module):
         """Branches (N, C_i, h, w), heatmaps (N, K, h, w), landmarks (N, K, 2) ``before`` -> landmarks after the stage,
         both in pixels of the heatmaps.
         """
-        x = self.sampler(self.selective(branches, heatmaps), before.detach())
-        if not self._shared:
-            x = x.reshape(-1, self._landmarks * x.shape[1], *x.shape[2:])
-        planes = self.planes(self.block(x))
+        regions = self.sampler(self.selective(branches, heatmaps), before.detach())
+        planes = self.planes(self.block(regions.reshape(self._regions)))
         after: Tensor = self.offsets(planes.reshape(-1, self.offsets.in_features), before)
         return after
 
@@ -157,19 +161,15 @@ class InCrop(nn.Module):
 class NarrowedBranches(nn.Module):
     """The sum of a 1x1 convolution of each branch, the smaller ones enlarged to the first's size: no attention."""
 
-    def __init__(self, widths: list[int], target: int) -> None:
+    def __init__(self, widths: list[int], target: int, steps: list[int]) -> None:
         super().__init__()
+        self._steps = steps
         self.narrowed = nn.ModuleList(nn.Conv2d(width, target, 1) for width in widths)
 
     def forward(self, branches: list[Tensor], _: Tensor) -> Tensor:
         """Branches (N, C_i, h_i, w_i) -> (N, target, h_0, w_0)."""
-        side = branches[0].shape[-1]
-        terms = [_enlarged(conv(branch), side) for conv, branch in zip(self.narrowed, branches, strict=True)]
+        terms = [
+            upsample(conv(branch), steps)
+            for conv, branch, steps in zip(self.narrowed, branches, self._steps, strict=True)
+        ]
         return nn.functional.relu(reduce(torch.add, terms))
-
-
-def _enlarged(x: Tensor, side: int) -> Tensor:
-    factor = side // x.shape[-1]
-    if factor == 1:
-        return x
-    return nn.functional.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

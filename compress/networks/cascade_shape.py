@@ -45,8 +45,8 @@ class RegressionShape(_Part):
     """The stages of coordinate regression: how many, and their widths in channels.
 
     Each samples ``side`` x ``side`` values about each landmark out of ``features`` channels, which a selective feature
-    module with ``selective_width`` inner channels chooses, guided by the heatmaps; without that module (None) they are
-    the sum of a 1x1 convolution of each branch. ``width`` channels has a landmark's block. What goes into the
+    module with ``selective_width`` inner channels chooses, guided by the heatmaps; where they are not ``selective``
+    they are the sum of a 1x1 convolution of each branch. ``width`` channels has a landmark's block. What goes into the
     fully connected layer are two planes of each region, or so many ``numbers`` that a convolution makes of all of it:
     the layer is then a fraction of its size. Landmarks have weights of their own, or one set that they have ``shared``.
     """
@@ -54,7 +54,8 @@ class RegressionShape(_Part):
     stages: int = Field(default=4, ge=0, le=MOST_STAGES)
     side: int = Field(default=5, gt=0)
     features: int = Field(default=128, gt=0)
-    selective_width: int | None = Field(default=64, gt=0)
+    selective: bool = True
+    selective_width: int = Field(default=64, gt=0)
     excitation: int = Field(default=32, gt=0)
     width: int = Field(default=128, gt=0)
     numbers: int | None = Field(default=None, gt=0)
@@ -94,13 +95,19 @@ class CascadeShape(_Part):
 
     @property
     def branch_widths(self) -> list[int]:
-        """Channels of what the heatmap network hands to the stages, all at 1/4 of the input size."""
+        """Channels of what the heatmap network hands to the stages, the first at 1/4 of the input size."""
         if isinstance(self.heatmap, Architecture):
             levels = self.heatmap.output_levels
             return [self.heatmap.stem_width, *(self.heatmap.widths[level] for level in levels)]
         if self.heatmap.selective:
             return [self.heatmap.branch_width] * self.heatmap.branches
         return [self.heatmap.branch_width, self.heatmap.width]
+
+    @property
+    def branch_steps(self) -> list[int]:
+        """By how many powers of 2 each of them is smaller than the first."""
+        levels = self.heatmap.output_levels if isinstance(self.heatmap, Architecture) else ()
+        return [0, *levels] if levels else [0] * len(self.branch_widths)
 
     def at(self, landmarks: int, input_size: int) -> CascadeShape:
         """The same for another number of landmarks and at another input size."""

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 
 class RegionSampler(nn.Module):
-    """``side`` x ``side`` values about each landmark, out of maps of ``size`` x ``size``, and where each of them lies.
+    """``side`` x ``side`` values about each landmark, of maps of ``size`` x ``size``, and where each of them lies.
 
     Values lie a pixel apart and are bilinear, 0 outside. Bilinear weights are a product of one along x and one along y,
     so that each axis is sampled by a matrix product of its own. Channels come last all the way, as they lie in memory
     where it is quickest.
     """
 
-    def __init__(self, side: int, size: int) -> None:
+    def __init__(self, landmarks: int, channels: int, side: int, size: int) -> None:
         super().__init__()
-        self._side, self._size = side, size
+        self._landmarks, self._channels, self._side, self._size = landmarks, channels, side, size
         self.register_buffer(
             "offsets", torch.arange(side, dtype=torch.float32) - (side - 1) / 2, persistent=False
         )
@@ -34,14 +34,14 @@ class RegionSampler(nn.Module):
         return torch.cat([self._sampled(features, x, y), self._places(x, y)], dim=1)
 
     def _sampled(self, features: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        n, channels, height, width = features.shape
-        landmarks, side = x.shape[1], self._side
-        rows = self._weights(y).reshape(n, landmarks * side, height)
-        columns = self._weights(x).reshape(n * landmarks, 1, side, width)
+        # Sizes are numbers, not those of the tensors: a file would compute them anew for each face.
+        side, size = self._side, self._size
+        rows = self._weights(y).reshape(-1, self._landmarks * side, size)
+        columns = self._weights(x).reshape(-1, 1, side, size)
         # (N, K side, H) x (N, H, W C): the wanted rows at all columns.
-        lines = rows @ features.permute(0, 2, 3, 1).reshape(n, height, width * channels)
+        lines = rows @ features.permute(0, 2, 3, 1).reshape(-1, size, size * self._channels)
         # (N K, 1, side, W) x (N K, side, W, C): the wanted columns of each of these rows.
-        sampled = columns @ lines.reshape(n * landmarks, side, width, channels)
+        sampled = columns @ lines.reshape(-1, side, size, self._channels)
         return sampled.permute(0, 3, 1, 2)
 
     def _weights(self, wanted: Tensor) -> Tensor:

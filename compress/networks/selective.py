@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from slimalign.compress.networks.blocks import batch_norm, conv3x3
+from slimalign.compress.networks.blocks import batch_norm, conv3x3, upsample
 
 
 class ResidualBlock(nn.Module):
@@ -39,13 +39,20 @@ class SelectiveFeature(nn.Module):
     """Branches F_i, each of ``widths``[i] channels, weighed against one another into ``target`` channels.
 
     ``guides`` is how many heatmaps guide it: 0 for the heatmap task (t = 0), else those of equation 1's second line.
-    ``inner`` channels each branch has while it is weighed, ``excitation`` channels has z.
+    A branch is first enlarged by 2^``steps``[i]. ``inner`` channels it has while it is weighed, ``excitation`` z.
     """
 
     def __init__(
-        self, widths: Sequence[int], inner: int, target: int, excitation: int, guides: int = 0
+        self,
+        widths: Sequence[int],
+        inner: int,
+        target: int,
+        excitation: int,
+        guides: int = 0,
+        steps: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        self._steps = steps or [0] * len(widths)
         self.narrowed = nn.ModuleList(nn.Conv2d(width, inner, 1) for width in widths)
         self.guided = None
         if guides:
@@ -56,8 +63,9 @@ class SelectiveFeature(nn.Module):
         self.chosen = nn.Conv2d(inner, target, 1)
 
     def forward(self, branches: Sequence[Tensor], heatmaps: Tensor | None = None) -> Tensor:
-        """Branches (N, C_i, H, W), heatmaps (N, guides, H, W) -> (N, target, H, W)."""
-        filtered = [self._filtered(number, branch, heatmaps) for number, branch in enumerate(branches)]
+        """Branches (N, C_i, H_i, W_i), the largest first, heatmaps (N, guides, H, W) -> (N, target, H, W)."""
+        same = [upsample(branch, steps) for branch, steps in zip(branches, self._steps, strict=True)]
+        filtered = [self._filtered(number, branch, heatmaps) for number, branch in enumerate(same)]
         z = self.squeezed(_sum(filtered).mean(dim=(2, 3), keepdim=True))
         scales = _softmax([excite(z) for excite in self.excited])
         out: Tensor = self.chosen(_sum([s * u for s, u in zip(scales, filtered, strict=True)]))
