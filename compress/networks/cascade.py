@@ -80,7 +80,8 @@ class Cascade(nn.Module):
         """
         branches, heatmaps = self.heatmap(images)
         guide = heatmaps[-1] if backward == "full" else heatmaps[-1].detach()
-        first, scores = self.decoder(guide[:, : self.shape.landmarks])
+        # In float32 where training is in bfloat16, which has too few bits for a place.
+        first, scores = self.decoder(guide[:, : self.shape.landmarks].float())
         points = [first]
         for stage in self.stages:
             before = points[-1].detach() if backward == "task-wise" else points[-1]
