@@ -36,8 +36,8 @@ def write_onnx(
     N is ``batch``, or any where that is None. With a ``decoder`` the file gives ``points`` (N, K, 2) and ``scores``
     (N, K) instead.
 
-    Raises UserError where the onnx package is missing or the file is not as it must be: another opset, batch
-    norms left, a resize that is not by constant scales with half-pixel centres.
+    Raises UserError where the onnx package is missing or the file is not as it must be: another opset, a resize that is
+    not by constant scales with half-pixel centres.
     """
     if importlib.util.find_spec("onnx") is None:
         raise UserError(f"{path}: onnx is not installed; run pip install 'slimalign[export]'")
@@ -104,8 +104,6 @@ def _faults(model: Any, opset: int) -> list[str]:
     written = {entry.domain: entry.version for entry in model.opset_import}
     if written != {"": opset}:
         faults.append(f"opset = {written}, must be {opset}")
-    if norms := sum(node.op_type == "BatchNormalization" for node in model.graph.node):
-        faults.append(f"{norms} batch norms were not folded into convolutions")
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
     resizes = [node for node in model.graph.node if node.op_type == "Resize"]

@@ -201,12 +201,6 @@ def test_onnx_refuses_a_resize_with_aligned_corners(tmp_path: Path) -> None:
         write_onnx(Resized(aligned), SIZE, tmp_path / "model.onnx")
 
 
-def test_onnx_refuses_a_batch_norm_that_cannot_be_folded(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)).eval()
-    with pytest.raises(UserError, match="1 batch norms were not folded"):
-        write_onnx(network, SIZE, tmp_path / "model.onnx")
-
-
 def test_a_failed_conversion_is_one_line(tmp_path: Path) -> None:
     """An input that the levels do not fit on fails inside the converter's process."""
     network = HRSuperNet(full_architecture(19, SIZE, 16, (8, 16), stage_count=3, encoders=1))

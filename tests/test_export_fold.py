@@ -103,8 +103,14 @@ def test_folding_draws_no_random_numbers(lively_supernet: HRSuperNet) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_batch_norm_that_follows_no_convolution_is_kept() -> None:
+def test_a_batch_norm_that_follows_no_convolution_becomes_a_product_and_a_sum() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    with torch.no_grad():
+        network[2].running_mean.uniform_(-1, 1)
+        network[2].running_var.uniform_(0.5, 2)
+        network[2].weight.uniform_(-1, 1)
+        network[2].bias.uniform_(-1, 1)
     result = folded(network)
-    assert isinstance(result, nn.Sequential)
-    assert isinstance(result[2], nn.BatchNorm2d)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in result.modules())
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.allclose(result(images), network(images), atol=1e-5)

@@ -87,7 +87,7 @@ def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
 def test_files_that_are_missing_or_do_not_fit_are_named(lively_supernet: HRSuperNet, tmp_path: Path) -> None:
     write_network(tmp_path / "student", lively_supernet)
     write_network(tmp_path / "teacher", HRNet(19, width=2))
-    with pytest.raises(UserError, match=r"holds neither architecture\.json nor hrnet\.json"):
+    with pytest.raises(UserError, match=r"holds none of architecture\.json, cascade\.json and hrnet\.json"):
         read_network(tmp_path)
     (tmp_path / "teacher" / "hrnet.json").write_text('{"landmarks": 19, "width": -1}')
     with pytest.raises(UserError, match=r"hrnet\.json: .*greater than 0"):
