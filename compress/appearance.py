@@ -66,10 +66,10 @@ def _jpeg(image: Tensor, rng: Generator) -> Tensor:
     quality = round(_between(WORST_JPEG, BEST_JPEG, rng))
 
     def compressed(pixels: np.ndarray) -> np.ndarray:
-        upright = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        upright = np.ascontiguousarray(pixels[::-1].transpose(1, 2, 0))  # blue first, as OpenCV has it
         done, data = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, quality])
         assert done
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)).transpose(2, 0, 1)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)).transpose(2, 0, 1)[::-1]
 
     return _by_opencv(image, compressed)
 

@@ -80,7 +80,7 @@ class TrainingFaces:
             warps = self._warps(len(chosen), rng)
             colours = self._colours(len(chosen), rng)
             mine = slice(rank * size, (rank + 1) * size)
-            # Each process draws for its own faces, from what all have drawn so far.
+            # Each process draws for its own faces.
             looks = seeded("looks", int(rng.initial_seed()), start, rank)
             yield self._cut(chosen[mine], warps[0][mine], warps[1][mine], colours[mine], looks)
 
@@ -126,12 +126,13 @@ class TrainingFaces:
             wide.permute(0, 3, 1, 2).float(), grid, mode="bilinear", align_corners=False
         )
         images.mul_(colours[:, :, :1, None]).add_(colours[:, :, 1:, None]).clamp_(0, 255)
+        if self._augment.occlusion:
+            mask = MaskRecipe(probability=1.0, area=(0.0, self._augment.occlusion))
+            mean = 255 * torch.tensor(MEAN, device=images.device).view(3, 1, 1)
+            images = masked(images - mean, mask, looks) + mean
         if self._augment.appearance:
             images = changed(images, looks)
-        images = normalised(images)
-        if self._augment.occlusion:
-            images = masked(images, MaskRecipe(probability=1.0, area=(0.0, self._augment.occlusion)), looks)
-        return Batch(images, self._points_in_crop(chosen, matrices, mirrored))
+        return Batch(normalised(images), self._points_in_crop(chosen, matrices, mirrored))
 
     def _points_in_crop(self, chosen: Tensor, matrices: Tensor, mirrored: Tensor) -> Tensor:
         side = self._images.shape[1]

@@ -66,10 +66,16 @@ class CascadeRecipe(CommonRecipe):
             multiple = self.heatmap.input_multiple
             if self.input.size % multiple:
                 raise ValueError(f"input.size = {self.input.size}, must be a multiple of {multiple}")
-        if self.training.backward == "full" and self.decoder == "argmax-quarter":
+            smallest = self.input.size // multiple
+            if self.training.batch * smallest**2 < 2:
+                raise ValueError(
+                    f"training.batch = {self.training.batch}, batch norm needs more than one value, and the "
+                    f"hourglass's lowest level has 1x1 at input.size = {self.input.size}; raise either"
+                )
+        if (self.loss == "softmax") != (self.decoder == "local-softmax"):
             raise ValueError(
-                "training.backward = full: through decoder = argmax-quarter no gradient reaches the heatmaps; use "
-                "local-mean or local-softmax"
+                f"decoder = {self.decoder}: loss = softmax makes logits, which local-softmax reads and no other; "
+                "adaptive-wing makes heatmaps for argmax-quarter or local-mean"
             )
         if (self.teacher is None) != (self.training.teacher_weight == 0):
             raise ValueError(

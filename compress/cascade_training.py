@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor, nn
 
@@ -13,11 +11,10 @@ from slimalign.compress.cascade_recipe import CascadeTrainingRecipe
 from slimalign.compress.losses import heatmap_points, inside_crop
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.networks.cascade import Cascade, CascadeOutput
+from slimalign.compress.networks.supernet import weights_of
+from slimalign.compress.teachers import PointTeacher
 from slimalign.compress.training import Stage, Trainer, TrainingPass
 from slimalign.compress.validation import ValidationFaces
-
-PointTeacher = Callable[[Tensor], Tensor]
-"""Normalised images (N, 3, S, S) -> points (N, K, 2) in crop pixels."""
 
 
 class CascadeTask(nn.Module):
@@ -72,9 +69,11 @@ def train_cascade(
     """
     task = CascadeTask(cascade, loss, recipe)
     module = trainer.set_up(task)
-    parameters = list(task.parameters())
+    # As in distillation the importance factors of a student stay what the search has found.
+    weights = weights_of(cascade)
+    parameters = [*weights, task.log_sigmas]
     groups = [
-        {"params": list(cascade.parameters()), "weight_decay": recipe.weight_decay},
+        {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": [task.log_sigmas], "weight_decay": 0.0},
     ]
     optimizer = trainer.optimizer(groups, recipe.optimiser)

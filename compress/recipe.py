@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,11 +11,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from slimalign.compress.networks.architecture import Architecture, full_architecture
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.schemes import NormaliserName
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]

@@ -27,7 +27,8 @@ Floats = NDArray[np.floating]
 @dataclass(frozen=True)
 class StageFigures:
     """One number of kept stages: the training loss of the last of them, the NME in percent on validation faces, by how
-    much it is lower than with one stage less, with the 95 % interval of that gain, and what the whole network costs.
+    much it is lower than after the last stage before it that is sure, with the 95 % interval of that gain, and what the
+    whole network costs.
 
     ``loss`` of 0 stages is that of the heatmaps, of the others equation 7's mean in crop pixels; 0 stages gain nothing.
     """
@@ -48,18 +49,20 @@ class StageFigures:
 
 def stage_figures(cascade: Cascade, losses: Sequence[float], nmes: Sequence[Floats]) -> list[StageFigures]:
     """The figures of every number of stages: ``losses`` of each, and ``nmes`` (N,) of single faces after each."""
-    figures = []
+    figures, best = [], nmes[0]
     for kept, (loss, found) in enumerate(zip(losses, nmes, strict=True)):
-        gains = nmes[kept - 1] - found if kept else np.zeros(len(found))
-        reach = NORMAL_95 * float(np.std(gains, ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+        gains = best - found
+        # Of a single face nothing is sure.
+        reach = (
+            NORMAL_95 * float(np.std(gains, ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+        )
         gain = float(gains.mean())
         with torch.device("meta"):
             cost = count(Cascade(cascade.shape.keeping(kept)), cascade.shape.input_size)
-        figures.append(
-            StageFigures(
-                kept, loss, float(found.mean()), gain, (gain - reach, gain + reach), cost.params, cost.macs
-            )
-        )
+        interval = (gain - reach, gain + reach)
+        one = StageFigures(kept, loss, float(found.mean()), gain, interval, cost.params, cost.macs)
+        figures.append(one)
+        best = found if one.is_sure else best
     return figures
 
 

@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from slimalign.compress.losses import heatmap_points
+from slimalign.compress.losses import gaussian_heatmaps, heatmap_points
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.networks.cascade import Cascade
 from slimalign.compress.networks.decoding import InGraphDecoder
+from slimalign.compress.recipe import CommonRecipe
 from slimalign.compress.torch_files import read_network
 from slimalign.runtimes.bundle import read_bundle
 from slimalign.runtimes.errors import UserError
 
 
-class LandmarkTeacher(nn.Module):
-    """A cascade as a teacher of heatmaps: logits whose softmax is a Gaussian about each of its last landmarks."""
+@dataclass(frozen=True)
+class Taught:
+    """A network in the PyTorch bundle at ``place``, and what reads landmarks from its heatmaps."""
 
-    def __init__(self, cascade: Cascade, sigma: float) -> None:
+    place: str
+    network: nn.Module
+    decoder: str
+
+    def heatmap_teacher(self, loss: str, sigma: float) -> nn.Module:
+        """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4) of the kind that a student has by ``loss``.
+
+        Raises UserError where its own are of the other kind: logits, as softmax makes, or Gaussians, as mse does.
+        """
+        is_logits = loss == "softmax"
+        if isinstance(self.network, Cascade):
+            return LandmarkTeacher(self.network, sigma, is_logits)
+        if (self.decoder == "local-softmax") != is_logits:
+            kind = "logits" if self.decoder == "local-softmax" else "Gaussians"
+            raise UserError(
+                f"teacher.bundle = {self.place}: its heatmaps are {kind}, which teach no student with "
+                f"loss = {loss}; give another teacher, or change the loss"
+            )
+        return self.network
+
+
+class LandmarkTeacher(nn.Module):
+    """A cascade as a teacher of heatmaps: Gaussians about each of its last landmarks, or the logits of such."""
+
+    def __init__(self, cascade: Cascade, sigma: float, logits: bool) -> None:
         super().__init__()
         self.cascade = cascade
-        self._sigma = sigma
+        self._sigma, self._logits = sigma, logits
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, S, S) -> logits (N, K, S/4, S/4), 0 at a landmark's place."""
+        """Normalised images (N, 3, S, S) -> heatmaps (N, K, S/4, S/4), highest at a landmark: 1, or 0 of logits."""
         points, _ = self.cascade(images)
         places = heatmap_points(points, STRIDE)
-        axis = torch.arange(images.shape[-1] // STRIDE, device=images.device, dtype=places.dtype)
+        side = images.shape[-1] // STRIDE
+        if not self._logits:
+            return gaussian_heatmaps(places, (side, side), self._sigma)
+        axis = torch.arange(side, device=images.device, dtype=places.dtype)
         x, y = axis - places[..., 0:1], axis - places[..., 1:2]
         return -(x[..., None, :] ** 2 + y[..., :, None] ** 2) / (2 * self._sigma**2)
 
 
-def given_teacher(place: str, input_size: int, scheme: str, sigma: float) -> nn.Module:
-    """The network of the PyTorch bundle at ``place``, which gives heatmaps (N, K, S/4, S/4).
+class PointTeacher(nn.Module):
+    """What a trained network finds, without gradient."""
 
-    Raises UserError where there is none, or it is for another input size or landmark scheme.
+    def __init__(self, taught: Taught, input_size: int) -> None:
+        super().__init__()
+        self.network = taught.network.eval().requires_grad_(False)
+        self.reader = InGraphDecoder(taught.decoder, input_size // STRIDE, STRIDE)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, S, S) -> points (N, K, 2) in pixels of the crop."""
+        found = self.network(images)
+        points: Tensor = found[0] if isinstance(self.network, Cascade) else self.reader(found.float())[0]
+        return points
+
+
+def taught_by(place: str, recipe: CommonRecipe) -> Taught:
+    """The network of the PyTorch bundle at ``place``, for the faces of ``recipe``.
+
+    Raises UserError where there is none, or it is for another landmark scheme, input size or crop.
     """
     bundle = read_bundle(place)
     manifest = bundle.manifest
@@ -44,28 +89,11 @@ def given_teacher(place: str, input_size: int, scheme: str, sigma: float) -> nn.
         raise UserError(
             f"teacher.bundle = {place}: a bundle of format {manifest.format}; give a PyTorch bundle, as runs make them"
         )
-    if (manifest.input_size, manifest.scheme) != (input_size, scheme):
+    theirs = (manifest.scheme, manifest.input_size, manifest.box_scale)
+    ours = (recipe.data.scheme, recipe.input.size, recipe.input.box_scale)
+    if theirs != ours:
+        told = ["{} at {} pixels, boxes times {:g}".format(*one) for one in (theirs, ours)]
         raise UserError(
-            f"teacher.bundle = {place}: for {manifest.scheme} at {manifest.input_size} pixels, the recipe is for "
-            f"{scheme} at {input_size}; change the recipe, or give another bundle"
+            f"teacher.bundle = {place}: for {told[0]}; the recipe is for {told[1]}; change it, or give another bundle"
         )
-    network = read_network(bundle.folder)
-    return LandmarkTeacher(network, sigma) if isinstance(network, Cascade) else network
-
-
-def points_of(teacher: nn.Module, decoder: str) -> Callable[[Tensor], Tensor]:
-    """What a given ``teacher`` finds of normalised images (N, 3, S, S): points (N, K, 2) in pixels of the crop, without
-    gradient; its heatmaps are read by ``decoder``, a cascade's landmarks are its own.
-    """
-    teacher.eval().requires_grad_(False)
-
-    def found(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            if isinstance(teacher, LandmarkTeacher):
-                points: Tensor = teacher.cascade(images)[0]
-                return points
-            heatmaps = teacher(images).float()
-            reader = InGraphDecoder(decoder, heatmaps.shape[-1], STRIDE).to(images.device)
-            return reader(heatmaps)[0]  # type: ignore[no-any-return]
-
-    return found
+    return Taught(place, read_network(bundle.folder), manifest.decoder)

@@ -11,8 +11,9 @@ from slimalign.export.litert_graph import MODULE
 from slimalign.export.litert_model import CONVOLUTIONS, read_litert_model
 from slimalign.export.onnx_graph import read_onnx_graph
 
-NETWORK = "network"
-"""The network's name in a graph that decodes its heatmaps."""
+WRAPPERS = ("network", "heatmap", "student")
+"""What stands around blocks: the network in a graph that decodes its heatmaps, a cascade's heatmap network, and the
+student that this may be."""
 
 
 def onnx_block(name: str) -> str | None:
@@ -33,14 +34,13 @@ def litert_block(name: str) -> str | None:
 
 
 def _first(modules: list[str]) -> str | None:
-    inner = modules[1:] if modules[:1] == [NETWORK] else modules
-    return inner[0] if inner else None
+    return next((module for module in modules if module not in WRAPPERS), None)
 
 
 def litert_block_pattern(block: str) -> str:
     """What the converter's names of the tensors of ``block``, and no others, match."""
     # In front of it are the wrapper that lays out input and output, and what it wraps; behind it numbers of outputs.
-    within = rf"[^;/]*/[^;/]*(/[^;/]*_{NETWORK})?/[^;/]*\.[A-Z][^_;/]*_{re.escape(block)}"
+    within = rf"[^;/]*/[^;/]*(/[^;/]*_({'|'.join(WRAPPERS)}))*/[^;/]*\.[A-Z][^_;/]*_{re.escape(block)}"
     return rf"(^|;){within}(/[^;]*)?(;\d*)*$"
 
 

@@ -46,11 +46,16 @@ def _join_float32(graph: Any) -> None:
 
     The converter casts what goes into and comes out of each node that stays in float32, also between two of them.
     """
+    from onnx import TensorProto
+
     made_by = {name: node for node in graph.node for name in node.output}
     instead = {}
     for node in graph.node:
-        before = made_by.get(node.input[0]) if node.op_type == "Cast" else None
-        if before is not None and before.op_type == "Cast":
+        before = made_by.get(node.input[0])
+        if before is not None and (_cast_to(before), _cast_to(node)) == (
+            TensorProto.FLOAT16,
+            TensorProto.FLOAT,
+        ):
             instead[node.output[0]] = before.input[0]
     for node in graph.node:
         node.input[:] = [instead.get(name, name) for name in node.input]
@@ -60,6 +65,11 @@ def _join_float32(graph: Any) -> None:
         if node.op_type == "Cast" and (node.output[0] not in read or node.output[0] in made):
             graph.node.remove(node)
         made |= set(node.output)
+
+
+def _cast_to(node: Any) -> int | None:
+    """The type that a Cast gives; None of another node."""
+    return next((a.i for a in node.attribute if a.name == "to"), None) if node.op_type == "Cast" else None
 
 
 def optimised_onnx(source: Path, path: Path) -> None:

@@ -127,6 +127,8 @@ class PointsReport:
     @property
     def fault(self) -> str | None:
         """What does not hold, in a few words; None where the file is as good as the decoder."""
+        if self.flat:
+            return "rounding decides a point in every crop, so that none could be compared; give other faces"
         if not self.point_difference_px <= DECODED_TOLERANCE_PX:
             return f"points differ by {self.point_difference_px:.2g} px, at most {DECODED_TOLERANCE_PX} is allowed"
         if not self.score_difference <= SCORE_TOLERANCE:

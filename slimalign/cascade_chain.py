@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -29,10 +30,10 @@ from slimalign.compress.stage_curve import (
     stage_figures,
     stage_losses,
 )
-from slimalign.compress.teachers import given_teacher, points_of
+from slimalign.compress.teachers import PointTeacher, taught_by
 from slimalign.compress.torch_files import read_network
 from slimalign.faces import Faces
-from slimalign.run_names import STAGES_NAME
+from slimalign.run_names import CASCADE_NAME, STAGES_NAME
 from slimalign.runtimes.bundle import read_bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.runtimes.files import write_text
@@ -64,8 +65,12 @@ class CascadeChain(Workshop):
         return AdaptiveWingLoss(STRIDE, sigma, segments)
 
     def cascade(self) -> Cascade:
-        """The heatmap network and all stages, trained together."""
-        return self._trained("cascade", self.recipe.regression.stages)
+        """The heatmap network and all stages, trained together; its shape is kept in the run folder."""
+        cascade = self._trained("cascade", self.recipe.regression.stages)
+        with failing_together(self.fabric):
+            if self.fabric.is_global_zero:
+                write_text(self.folder / CASCADE_NAME, cascade.shape.model_dump_json(indent=1) + "\n")
+        return cascade
 
     def alone(self) -> Cascade | None:
         """The heatmap network, trained without stages; None where the recipe does not ask for it."""
@@ -76,11 +81,9 @@ class CascadeChain(Workshop):
         cascade = self.seeded("cascade", lambda: Cascade(shape))
         if self._student is not None:
             cascade.heatmap = StudentBranches(copy.deepcopy(self._student))
-        given, size = self.recipe.teacher, self.recipe.input
-        teacher = None
-        if given is not None:
-            network = given_teacher(given.bundle, size.size, self.recipe.data.scheme, size.sigma)
-            teacher = points_of(network.to(self.fabric.device), self.recipe.decoder)
+        teacher = teacher_of_cascade(self.recipe)
+        if teacher is not None:
+            teacher.to(self.fabric.device)
         train_cascade(self.trainer, name, cascade, self.recipe.training, self._loss, self.validation, teacher)
         return cascade
 
@@ -95,16 +98,26 @@ class CascadeChain(Workshop):
             if self.fabric.is_global_zero:
                 text = json.dumps([asdict(one) for one in figures], indent=1) + "\n"
                 write_text(self.folder / STAGES_NAME, text)
-                draw_stages(figures, proposed_stages(figures), self.folder / "stages.png", self.recipe.name)
+                draw_stages(figures, self.kept(figures), self.folder / "stages.png", self.recipe.name)
         return figures
 
+    def kept(self, figures: Sequence[StageFigures]) -> int:
+        """How many stages the run keeps: all, where there are no faces to choose by but those of the test."""
+        return proposed_stages(figures) if self.faces.has_validation else len(figures) - 1
 
-def cascade_shape_of(recipe: CascadeRecipe, student: HRSuperNet | None = None) -> CascadeShape:
-    """The shape of the cascade with all stages; the ``student`` that the recipe names is read where it is not given."""
-    student = student or student_of(recipe)
+
+def cascade_shape_of(recipe: CascadeRecipe, student: HRSuperNet | None) -> CascadeShape:
+    """The shape of the cascade with all stages, the ``student`` being the one that the recipe names, if any."""
     return recipe.shape(
         scheme_named(recipe.data.scheme).count, None if student is None else student.architecture
     )
+
+
+def teacher_of_cascade(recipe: CascadeRecipe) -> PointTeacher | None:
+    """The teacher of ``recipe``, where it names one."""
+    if recipe.teacher is None:
+        return None
+    return PointTeacher(taught_by(recipe.teacher.bundle, recipe), recipe.input.size)
 
 
 def student_of(recipe: CascadeRecipe) -> HRSuperNet | None:
@@ -122,9 +135,16 @@ def student_of(recipe: CascadeRecipe) -> HRSuperNet | None:
             f"heatmap.bundle = {place}: holds no student of a supernet; give the PyTorch bundle of a run's student"
         )
     manifest = bundle.manifest
-    if (manifest.input_size, manifest.scheme) != (recipe.input.size, recipe.data.scheme):
-        raise UserError(
-            f"heatmap.bundle = {place}: for {manifest.scheme} at {manifest.input_size} pixels, the recipe is for "
-            f"{recipe.data.scheme} at {recipe.input.size}; change the recipe, or give another bundle"
-        )
+    wanted = {
+        "data.scheme": (recipe.data.scheme, manifest.scheme),
+        "input.size": (recipe.input.size, manifest.input_size),
+        "input.box_scale": (recipe.input.box_scale, manifest.box_scale),
+        "decoder": (recipe.decoder, manifest.decoder),
+    }
+    for entry, (ours, theirs) in wanted.items():
+        if ours != theirs:
+            raise UserError(
+                f"heatmap.bundle = {place}: its student has {entry} = {theirs}, the recipe {ours}; change the "
+                "recipe, or give another bundle"
+            )
     return network.train()

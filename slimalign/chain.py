@@ -26,7 +26,7 @@ from slimalign.compress.recipe import BaselineRecipe, GivenTeacher, Recipe
 from slimalign.compress.search import search
 from slimalign.compress.slim import architecture_cost, slimmed_architecture, student_from
 from slimalign.compress.supervised import train_supervised
-from slimalign.compress.teachers import given_teacher
+from slimalign.compress.teachers import taught_by
 from slimalign.faces import Faces
 from slimalign.run_folder import known_importances, recipe_of, with_search
 from slimalign.run_names import ARCHITECTURE_NAME, IMPORTANCES_NAME
@@ -73,8 +73,7 @@ class Chain(Workshop):
         if recipe is None:
             return None
         if isinstance(recipe, GivenTeacher):
-            data, size = self.recipe.data, self.recipe.input
-            return given_teacher(recipe.bundle, size.size, data.scheme, size.sigma)
+            return teacher_of(self.recipe)
         network = self.seeded("teacher", lambda: HRNet(self.faces.scheme.count, recipe.width))
         train_supervised(self.trainer, "teacher", "teacher", network, recipe, self._loss, self.validation)
         return network
@@ -155,6 +154,13 @@ class Chain(Workshop):
         network = self.seeded("baseline", lambda: HRSuperNet(architecture))
         train_supervised(self.trainer, name, "baseline", network, recipe, self._loss, self.validation)
         return self.nme(network)
+
+
+def teacher_of(recipe: Recipe) -> nn.Module | None:
+    """The given teacher of ``recipe``, where it names one; raises UserError where that cannot teach its student."""
+    if not isinstance(recipe.teacher, GivenTeacher):
+        return None
+    return taught_by(recipe.teacher.bundle, recipe).heatmap_teacher(recipe.loss, recipe.input.sigma)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
+from slimalign.compress.networks.cascade import Cascade
 from slimalign.compress.torch_files import read_network
 from slimalign.export.formats import Format, check_imports, format_named
 from slimalign.export.lint.lint import lint
@@ -90,6 +91,8 @@ def export(
             f"--out {out}: a run's own bundles, with what was measured of them; give another folder"
         )
     subject = _named(_subject_from(source), options.name)
+    if options.rescue.training and isinstance(subject.network, Cascade):
+        raise UserError(f"--qat: {source} is a cascade, which is not trained for int8; use --rescue")
     needless = data.folder is None and all(kind.exact for kind in kinds)
     faces = None if needless else _export_faces(source, subject, data, progress)
     bench = Workbench(subject, parity_crops(source, subject), faces, options.graph)

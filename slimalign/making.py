@@ -13,18 +13,16 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.progress import Progress
 from torch import nn
 
-from slimalign.cascade_chain import CascadeChain, student_of
-from slimalign.chain import Chain, searched
+from slimalign.cascade_chain import CascadeChain, student_of, teacher_of_cascade
+from slimalign.chain import Chain, searched, teacher_of
 from slimalign.compress.cascade_recipe import CascadeRecipe
 from slimalign.compress.distil import ABLATION, Switches
 from slimalign.compress.latency_table import LatencyTable, parts_of
 from slimalign.compress.networks.architecture import Architecture
 from slimalign.compress.processes import failing_together
-from slimalign.compress.recipe import GivenTeacher, Recipe, TeacherRecipe, slim_recipe
+from slimalign.compress.recipe import Recipe, TeacherRecipe, slim_recipe
 from slimalign.compress.recipe_file import AnyRecipe
 from slimalign.compress.slim import check_budget, slimmed_architecture, student_from, table_of
-from slimalign.compress.stage_curve import proposed_stages
-from slimalign.compress.teachers import given_teacher
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.calibration import check_enough
 from slimalign.export.formats import check_imports, format_named
@@ -158,15 +156,16 @@ def _trained_cascade(chain: CascadeChain) -> Trained:
     alone = chain.alone()
     cascade = chain.cascade()
     figures = chain.stages(cascade)
-    kept = proposed_stages(figures)
+    kept = chain.kept(figures)
     networks: dict[str, nn.Module] = {} if alone is None else {"alone": alone}
     for one in figures:
         if one.stages != kept:
             networks[f"{CASCADE}-{one.stages}"] = cascade.keeping(one.stages)
     networks[CASCADE] = cascade.keeping(kept)
-    chain.progress.console.print(
-        f"cascade: {kept} of {len(figures) - 1} stages kept, up to the last one that surely lowers the NME"
-    )
+    why = "up to the last one that surely lowers the NME"
+    if not chain.faces.has_validation:
+        why = "all: there are no faces to choose by but those of the test"
+    chain.progress.console.print(f"cascade: {kept} of {len(figures) - 1} stages kept, {why}")
     return Trained(networks)
 
 
@@ -221,11 +220,11 @@ def _take(claimed: Claim, progress: Progress) -> None:
 
 def _check_given(recipe: AnyRecipe) -> None:
     """Raise UserError, before any face is read, for a budget that cannot be met and bundles that will not do."""
-    if isinstance(recipe.teacher, GivenTeacher):
-        given_teacher(recipe.teacher.bundle, recipe.input.size, recipe.data.scheme, recipe.input.sigma)
     if isinstance(recipe, CascadeRecipe):
         student_of(recipe)
+        teacher_of_cascade(recipe)
     else:
+        teacher_of(recipe)
         _check_budget(recipe)
 
 

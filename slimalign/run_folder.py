@@ -107,7 +107,7 @@ def claim(folder: Path, recipe: AnyRecipe, faces: Faces, retrain: bool = False) 
         changed = _changed_entries(old, new)
         table = CASCADE_STAGES_OF if isinstance(recipe, CascadeRecipe) else STAGES_OF
         stages = {stage for entry in changed for stage in _stages_of(entry, table)}
-        if new.get("teacher") is None:
+        if not (new.get("teacher") or {}).get("epochs"):
             stages -= {"teacher"}  # none will be trained in place of this one
         stale, recut = _trained(folder, stages), not stages.isdisjoint({CUT, *EVERY_STAGE})
         if stale and old["name"] != new["name"]:

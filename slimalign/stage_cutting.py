@@ -11,16 +11,16 @@ from pathlib import Path
 from rich.progress import Progress
 
 from slimalign.benchmarks.results import read
-from slimalign.cascade_chain import cascade_shape_of
 from slimalign.compress.cascade_recipe import CascadeRecipe
 from slimalign.compress.checkpoint import CHECKPOINT_NAME, load_weights, read_checkpoint
 from slimalign.compress.networks.cascade import Cascade
+from slimalign.compress.networks.cascade_shape import read_cascade_shape
 from slimalign.compress.stage_curve import StageFigures, proposed_stages
 from slimalign.export.bundle_writer import write_bundle
 from slimalign.export.workbench import Workbench
 from slimalign.export_jobs import tell
 from slimalign.exporting import parity_crops
-from slimalign.run_names import RESULTS_NAME, STAGES_NAME
+from slimalign.run_names import CASCADE_NAME, RESULTS_NAME, STAGES_NAME, WATERFALL_NAME
 from slimalign.runtimes.bundle import Bundle
 from slimalign.runtimes.errors import UserError
 from slimalign.waterfall import CASCADE, subject_of
@@ -63,10 +63,17 @@ def cut_stages(
     The stages that are asked for stay; else as many as earn their cost and the budget allows. Raises UserError for
     more stages than there are, and for a budget that not even the heatmap network alone meets.
     """
-    cascade = trained_cascade(folder, recipe)
+    cascade = trained_cascade(folder)
     figures = known_stages(folder)
     runtime, ms = measured_ms(folder, len(cascade.stages))
-    kept = _within(figures, ms, wish) if wish.keep_stages is None else wish.keep_stages
+    if wish.keep_stages is None:
+        kept = _within(figures, ms, wish)
+    elif wish != CutWish(keep_stages=wish.keep_stages):
+        raise UserError(
+            f"--keep-stages {wish.keep_stages}: says how far to cut by itself; leave the other limits out"
+        )
+    else:
+        kept = wish.keep_stages
     cut = cascade.keeping(kept)
     name = place.name.removesuffix("-torch")
     bench = Workbench(subject_of(recipe, name, cut), parity_crops(folder, subject_of(recipe, name, cut)))
@@ -74,13 +81,13 @@ def cut_stages(
     return StageCut(bundle, kept, figures, ms, runtime)
 
 
-def trained_cascade(folder: Path, recipe: CascadeRecipe) -> Cascade:
+def trained_cascade(folder: Path) -> Cascade:
     """The cascade of a run with all its stages; raises UserError where the run has not come so far."""
     path = folder / CASCADE / CHECKPOINT_NAME
     saved = read_checkpoint(path)
     if saved is None:
         raise UserError(f"{folder}: its cascade is not trained; run the recipe again first")
-    cascade = Cascade(cascade_shape_of(recipe))
+    cascade = Cascade(read_cascade_shape(folder / CASCADE_NAME))
     weights = {
         name.removeprefix(TRAINED): tensor
         for name, tensor in saved.weights.items()
@@ -105,9 +112,11 @@ def measured_ms(folder: Path, stages: int) -> tuple[str, dict[int, float]]:
     The number that a run keeps has the run's own name.
     """
     path = folder / RESULTS_NAME
-    if not path.is_file():
+    if not path.is_file() or not (folder / WATERFALL_NAME).is_file():
         return "", {}
-    kept = proposed_stages(known_stages(folder))
+    steps = json.loads((folder / WATERFALL_NAME).read_text(encoding="utf-8"))["steps"]
+    numbered = {step["step"] for step in steps}
+    (kept,) = (number for number in range(stages + 1) if f"{CASCADE}-{number}" not in numbered)
     names = {f"{CASCADE}-{number}": number for number in range(stages + 1)} | {CASCADE: kept}
     found: dict[str, dict[int, float]] = {}
     for record in read(path).latency:

@@ -12,7 +12,7 @@ def stages_table(made: StageCut) -> Table:
     """A row for each number of stages, the one that was kept marked."""
     timed = {"p50\nms": False} if made.ms else {}
     table = narrow_table(
-        "NME on validation faces after each stage, what it gains by the last one, with the 95 % interval",
+        "NME on validation faces after each stage, and its gain over the last sure one, with the 95 % interval",
         {
             "stages": True,
             "loss": False,

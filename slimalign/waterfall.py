@@ -30,7 +30,7 @@ from slimalign.compress.networks.cascade_shape import MOST_STAGES
 from slimalign.compress.recipe import CommonRecipe
 from slimalign.compress.recipe_file import AnyRecipe
 from slimalign.export.bundle_writer import with_nme
-from slimalign.export.formats import FORMATS
+from slimalign.export.formats import FORMATS, format_named
 from slimalign.export.subject import ExportSubject
 from slimalign.export.workbench import ExportFaces, Workbench
 from slimalign.export_jobs import ExportJob, write_bundles
@@ -175,9 +175,9 @@ def export_steps(
 
 
 def _formats_of(network: nn.Module, is_student: bool, recipe: CommonRecipe) -> list[str]:
-    """Beside the student's own formats: PyTorch's, and of each cut of a cascade the first of them too, to be timed."""
-    cuts = recipe.export.formats[:1] if isinstance(network, Cascade) and not is_student else ()
-    return ["torch", *cuts]
+    """Beside the student's own formats: PyTorch's, and of each cut of a cascade the first in float32, to be timed."""
+    exact = [name for name in recipe.export.formats if format_named(name).exact]
+    return ["torch", *(exact[:1] if isinstance(network, Cascade) and not is_student else ())]
 
 
 def _remove_stale(folder: Path, bundles: Sequence[Bundle]) -> None:

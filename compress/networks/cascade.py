@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from slimalign.compress.losses import soft_argmax
 from slimalign.compress.networks.architecture import STRIDE, Architecture
 from slimalign.compress.networks.blocks import upsample
 from slimalign.compress.networks.cascade_shape import CascadeShape
@@ -82,11 +83,24 @@ class Cascade(nn.Module):
         guide = heatmaps[-1] if backward == "full" else heatmaps[-1].detach()
         # In float32 where training is in bfloat16, which has too few bits for a place.
         first, scores = self.decoder(guide[:, : self.shape.landmarks].float())
+        if backward == "full":
+            # The decoder's landmarks, with the gradient of the mean over the whole heatmap: a wrong peak has one too.
+            mean = self._mean_places(guide[:, : self.shape.landmarks].float())
+            first = first.detach() + mean - mean.detach()
         points = [first]
         for stage in self.stages:
             before = points[-1].detach() if backward == "task-wise" else points[-1]
             points.append(stage(branches, guide, before))
         return CascadeOutput(heatmaps, points, scores)
+
+    def _mean_places(self, heatmaps: Tensor) -> Tensor:
+        """The soft-argmax (N, K, 2) of heatmaps (N, K, H, W): by their softmax where they are logits."""
+        height, width = heatmaps.shape[2:]
+        flat = heatmaps.flatten(2)
+        if self.shape.decoder == "local-softmax":
+            return soft_argmax(flat.softmax(dim=2), height, width)
+        weights = torch.relu(flat)
+        return soft_argmax(weights / weights.sum(dim=2, keepdim=True).clamp_min(1e-6), height, width)
 
     def keeping(self, stages: int) -> Cascade:
         """A copy with the first ``stages`` stages of regression alone, whose outputs are those of this one's."""

@@ -79,6 +79,7 @@ def run(
 
 
 def _show(result: RunResult) -> None:
+    from slimalign.run_names import STAGES_NAME
     from slimalign.waterfall import waterfall_table
 
     waterfall = result.waterfall
@@ -87,14 +88,17 @@ def _show(result: RunResult) -> None:
         split = "test" if waterfall.steps[0].val_nme is None else "val"
         figures = ", ".join(f"{name} {nme:.2f}" for name, nme in waterfall.baselines.items())
         say(f"trained alike from scratch, NME on {split} in %: {figures}")
+    stages = (result.folder / STAGES_NAME).is_file()
+    more = "stages.json, stages.png" if stages else "architecture.png, factors.png"
     say(
-        f"The files are in {result.folder}: bundles/, waterfall.json, results.jsonl, frontier.png, architecture.png, "
-        "factors.png, predictions.jpg"
+        f"The files are in {result.folder}: bundles/, waterfall.json, results.jsonl, frontier.png, {more}, predictions.jpg"
     )
 
 
 def slim(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run whose search is finished.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run whose search, or cascade, is trained.")
+    ],
     max_gmacs: Annotated[
         Optional[float], typer.Option(help="Most multiply-adds, in 10^9, head included.")
     ] = None,
@@ -103,7 +107,10 @@ def slim(
         Optional[float], typer.Option(help="Least importance that is kept, as in importances.json.")
     ] = None,
     max_ms: Annotated[
-        Optional[float], typer.Option(help="Most milliseconds by --latency-table: 5th percentiles, not p50.")
+        Optional[float],
+        typer.Option(
+            help="Most milliseconds by --latency-table (5th percentiles); of a cascade, measured by its run."
+        ),
     ] = None,
     latency_table: Annotated[
         Optional[Path], typer.Option(help="What 'slimalign latency-table' measured on the device.")
@@ -159,7 +166,15 @@ def _show_stages(made: StageCut, as_json: bool) -> None:
     cost = made.bundle.manifest.cost
     if as_json:
         rows = [{**asdict(one), "ms": made.ms.get(one.stages)} for one in made.figures]
-        print_json({"bundle": str(made.bundle.folder), **cost, "kept_stages": made.kept, "stages": rows})
+        print_json(
+            {
+                "bundle": str(made.bundle.folder),
+                **cost,
+                "kept_stages": made.kept,
+                "runtime": made.runtime,
+                "stages": rows,
+            }
+        )
         return
     say(stages_table(made))
     say(
