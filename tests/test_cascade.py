@@ -196,6 +196,8 @@ def test_backward_connections_are_those_of_figure_5(
     def reached(part: torch.nn.Module) -> bool:
         return any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in part.parameters())
 
+    same = small.all_stages(images)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found.points, same.points, strict=True))
     into_heatmaps, into_first = GRADIENTS[backward]
     assert reached(small.heatmap.get_submodule("stacks")) is into_heatmaps
     assert reached(small.stages[0]) is into_first

@@ -13,16 +13,21 @@ import torch
 from slimalign import api
 from slimalign.benchmarks.opening import open_bundle
 from slimalign.benchmarks.results import read
+from slimalign.cascade_chain import teacher_of_cascade
+from slimalign.compress.boundary import boundary_segments
+from slimalign.compress.cascade_losses import AdaptiveWingLoss
 from slimalign.compress.cascade_recipe import CascadeRecipe
+from slimalign.compress.cascade_training import CascadeTask
 from slimalign.compress.data.drawn import drawn_samples
 from slimalign.compress.data.sample import cut_crops
+from slimalign.compress.losses import gaussian_heatmaps
 from slimalign.compress.networks.architecture import full_architecture
 from slimalign.compress.networks.cascade import Cascade
 from slimalign.compress.networks.cascade_shape import CascadeShape, HourglassShape, RegressionShape
 from slimalign.compress.networks.supernet import HRSuperNet
 from slimalign.compress.recipe_file import read_recipe
-from slimalign.compress.stage_curve import StageFigures, proposed_stages
-from slimalign.compress.teachers import LandmarkTeacher, given_teacher
+from slimalign.compress.stage_curve import StageFigures, proposed_stages, stage_figures
+from slimalign.compress.teachers import LandmarkTeacher, Taught, taught_by
 from slimalign.compress.torch_files import read_network, write_network
 from slimalign.export.bundle_writer import write_bundle, write_unjudged
 from slimalign.export.coordinate_parts import has_coordinates
@@ -155,6 +160,7 @@ def test_slim_proposes_what_earns_its_cost(run: Path) -> None:
         ({"keep_stages": 3}, "--keep-stages 3: the cascade has 2, give 0 to that"),
         ({"max_gmacs": 1e-6}, "not even the heatmap network alone meets the budget"),
         ({"threshold": 0.1}, "for supernets; a cascade takes --keep-stages"),
+        ({"keep_stages": 1, "max_gmacs": 1.0}, "--keep-stages 1: says how far to cut by itself"),
     ],
 )
 def test_a_cut_that_cannot_be_is_told(run: Path, wish: dict[str, Any], said: str) -> None:
@@ -175,6 +181,27 @@ def test_a_stage_that_is_not_sure_is_cut() -> None:
     assert proposed_stages(figures[:1]) == 0
 
 
+def test_a_stage_is_held_against_the_last_sure_one() -> None:
+    """Stage 2 is surely better than stage 1, which is worse than none; a single face makes nothing sure."""
+    rng = np.random.default_rng(0)
+    faces = rng.normal(4, 0.1, 50)
+    noise = [rng.normal(0, 0.01, 50) for _ in range(3)]
+    nmes = [faces, faces + 1 + noise[0], faces + 0.5 + noise[1], faces - 0.5 + noise[2]]
+    cascade = Cascade(
+        CascadeShape(
+            landmarks=19,
+            input_size=SIZE,
+            heatmap=HourglassShape(hourglasses=1, depth=1, width=4, stem_width=4, branch_width=4, branches=1),
+            regression=RegressionShape(stages=3, features=4, width=4),
+        )
+    )
+    figures = stage_figures(cascade, [0.0] * 4, nmes)
+    assert [one.is_sure for one in figures] == [False, False, False, True]
+    assert figures[3].gain == pytest.approx(0.5, abs=0.01)
+    assert proposed_stages(figures) == 3
+    assert proposed_stages(stage_figures(cascade, [0.0] * 4, [nme[:1] for nme in nmes])) == 0
+
+
 def test_a_run_goes_on_and_is_trained_anew_where_its_recipe_changed(run: Path) -> None:
     recipe = read_recipe(run.parent / "recipe.toml")
     assert isinstance(recipe, CascadeRecipe)
@@ -185,7 +212,8 @@ def test_a_run_goes_on_and_is_trained_anew_where_its_recipe_changed(run: Path) -
 
 def test_a_cascade_teaches_by_heatmaps_about_its_landmarks(run: Path) -> None:
     place = str(run / "bundles" / "cascade-torch")
-    teacher = given_teacher(place, SIZE, "aflw-19", 1.0)
+    recipe = read_recipe(run.parent / "recipe.toml")
+    teacher = taught_by(place, recipe).heatmap_teacher("softmax", 1.0)
     assert isinstance(teacher, LandmarkTeacher)
     images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -201,13 +229,63 @@ def test_a_cascade_teaches_by_heatmaps_about_its_landmarks(run: Path) -> None:
     assert torch.allclose(means[inside], places[inside], atol=0.02)
 
 
+def test_a_cascade_teaches_gaussians_where_the_student_has_those(run: Path) -> None:
+    recipe = read_recipe(run.parent / "recipe.toml")
+    teacher = taught_by(str(run / "bundles" / "cascade-torch"), recipe).heatmap_teacher("mse", 1.0)
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    heatmaps = teacher(images)
+    points, _ = teacher.get_submodule("cascade")(images)
+    places = (points + 0.5) / 4 - 0.5
+    assert torch.allclose(heatmaps, gaussian_heatmaps(places, (16, 16), 1.0))
+
+
+def test_a_network_of_logits_teaches_none_of_gaussians() -> None:
+    taught = Taught("place", torch.nn.Identity(), "local-softmax")
+    assert taught.heatmap_teacher("softmax", 1.0) is taught.network
+    with pytest.raises(UserError, match="its heatmaps are logits, which teach no student with loss = mse"):
+        taught.heatmap_teacher("mse", 1.0)
+
+
 @pytest.mark.parametrize(
-    ("size", "scheme", "said"),
-    [(128, "aflw-19", "for aflw-19 at 64 pixels"), (64, "wflw-98", "the recipe is for wflw-98 at 64")],
+    ("old", "new", "said"),
+    [
+        (
+            "size = 64",
+            "size = 128",
+            "for aflw-19 at 64 pixels, boxes times 1.25; the recipe is for aflw-19 at 128",
+        ),
+        ('"aflw-19"', '"wflw-98"', "the recipe is for wflw-98 at 64"),
+        ("size = 64", "size = 64\nbox_scale = 1.5", "boxes times 1.5"),
+    ],
 )
-def test_a_teacher_for_other_faces_is_refused(run: Path, size: int, scheme: str, said: str) -> None:
+def test_a_teacher_for_other_faces_is_refused(
+    run: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    recipe = read_recipe(written(tmp_path, RECIPE.replace(old, new)))
     with pytest.raises(UserError, match=said):
-        given_teacher(str(run / "bundles" / "cascade-torch"), size, scheme, 1.0)
+        taught_by(str(run / "bundles" / "cascade-torch"), recipe)
+
+
+def test_a_cascade_learns_from_another(run: Path, tmp_path: Path) -> None:
+    """What the teacher finds is a second truth: with much of it the student's loss is that against it."""
+    place = run / "bundles" / "cascade-torch"
+    text = RECIPE.replace("[training]", f'[teacher]\nbundle = "{place}"\n[training]\nteacher_weight = 1.0')
+    recipe = read_recipe(written(tmp_path, text))
+    assert isinstance(recipe, CascadeRecipe)
+    teacher = teacher_of_cascade(recipe)
+    assert teacher is not None
+    network = read_network(place)
+    assert isinstance(network, Cascade)
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    taught = teacher(images)
+    assert torch.equal(taught, network(images)[0])
+    task = CascadeTask(network.eval(), AdaptiveWingLoss(4, 1.0, boundary_segments(AFLW)), recipe.training)
+    truth = taught + 5
+    alone, both = task.losses(images, truth), task.losses(images, truth, taught)
+    against = task.losses(images, taught)
+    for a, b, c in zip(alone, against, both, strict=True):
+        assert float(c) == pytest.approx(float(a) + float(b), rel=1e-5)
+    assert float(against[-1]) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_cascade_has_no_search(run: Path) -> None:
@@ -226,13 +304,18 @@ def test_a_cascade_has_no_search(run: Path) -> None:
             r"heatmap.hourglass: there is no such entry; did you mean hourglasses\?",
         ),
         ("stages = 2", "stages = 12", r"regression.stages = 12: Input should be less than or equal to 9"),
-        ("[training]", "[training]\nbackward = 'full'\n", None),
+        ('"local-mean"', '"local-softmax"', "decoder = local-softmax: loss = softmax makes logits"),
+        ("batch = 16", "batch = 1", None),
         (
             "[training]",
             "[training]\nteacher_weight = 1.0\n",
             r"training.teacher_weight = 1: give it and \[teacher\]",
         ),
-        ('"adaptive-wing"', '"softmax"', r"loss = softmax: a boundary has no single place"),
+        (
+            '"adaptive-wing"\ndecoder = "local-mean"',
+            '"softmax"\ndecoder = "local-softmax"',
+            "a boundary has no single",
+        ),
     ],
 )
 def test_faults_in_a_recipe_are_named(tmp_path: Path, old: str, new: str, said: str | None) -> None:

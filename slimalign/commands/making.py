@@ -91,7 +91,8 @@ def _show(result: RunResult) -> None:
     stages = (result.folder / STAGES_NAME).is_file()
     more = "stages.json, stages.png" if stages else "architecture.png, factors.png"
     say(
-        f"The files are in {result.folder}: bundles/, waterfall.json, results.jsonl, frontier.png, {more}, predictions.jpg"
+        f"The files are in {result.folder}: bundles/, waterfall.json, results.jsonl, frontier.png, {more}, "
+        "predictions.jpg"
     )
 
 
@@ -108,9 +109,7 @@ def slim(
     ] = None,
     max_ms: Annotated[
         Optional[float],
-        typer.Option(
-            help="Most milliseconds by --latency-table (5th percentiles); of a cascade, measured by its run."
-        ),
+        typer.Option(help="Most milliseconds, by --latency-table; a cascade's its run has measured."),
     ] = None,
     latency_table: Annotated[
         Optional[Path], typer.Option(help="What 'slimalign latency-table' measured on the device.")
