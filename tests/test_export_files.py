@@ -173,9 +173,13 @@ def test_litert_has_no_transpose_and_half_pixel_centres(litert_bundle: Bundle) -
 
 def test_a_litert_graph_that_moves_layouts_or_pixels_is_refused() -> None:
     graph = LiteRtGraph(
-        Counter(TRANSPOSE=2, RESIZE_BILINEAR=3, RESIZE_NEAREST_NEIGHBOR=1), half_pixel_resizes=1
+        Counter(TRANSPOSE=3, RESIZE_BILINEAR=3, RESIZE_NEAREST_NEIGHBOR=1),
+        half_pixel_resizes=1,
+        transposed=((1, 16, 16, 68), (1, 68, 16, 16), (68, 5, 5, 8)),
     )
-    transposes, half_pixels, nearest = graph.faults()
+    assert graph.faults()[0].startswith("3 TRANSPOSE")
+    # Regions of a cascade may be laid out anew.
+    transposes, half_pixels, nearest = graph.faults(region=5)
     assert transposes.startswith("2 TRANSPOSE")
     assert half_pixels.startswith("2 of 3 resizes")
     assert nearest.startswith("1 resizes are not bilinear")
