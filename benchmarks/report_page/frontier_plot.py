@@ -42,6 +42,9 @@ class Curve:
 
 def curve(ranking: Ranking, x: Axis, y: Axis) -> Curve:
     """The frontier of the ``ranking``'s points; places are those in it."""
+    # Where nobody was judged on a subset, it is no axis.
+    if not any(x.value(point) is not None and y.value(point) is not None for point in ranking.points):
+        return Curve((), ())
     found = ranking.frontier((x.name, y.name))
     # Whoever is beaten by value is so by one of these too.
     line = sorted(unbeaten_points(found.points, (x.name, y.name)), key=lambda point: x.value(point) or 0.0)

@@ -91,7 +91,7 @@ MISTAKES = [
     ("export nowhere", "nowhere: neither a finished run nor a PyTorch bundle"),
     ("export {onnx}", "a bundle of format onnx; export starts from a torch bundle"),
     ("slim nowhere --max-gmacs 1", "nowhere: not a run folder"),
-    ("slim nowhere", "give either threshold, or max_gmacs"),
+    ("slim {run}", "give either threshold, or max_gmacs"),
     ("slim nowhere --max-gmacs 1 --name ../up", "--name '../up': give a name without folders"),
     ("slim nowhere --max-gmacs 1 --name distilled", "the run's own bundle has that name; give another"),
     ("run {root}/recipes/demo.toml --devices 0", "--devices 0: give a whole number of at least 1"),
