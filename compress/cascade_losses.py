@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slimalign.compress.boundary import boundary_heatmap
-from slimalign.compress.losses import SoftmaxLoss, gaussian_heatmaps, heatmap_points
+from slimalign.compress.losses import SoftmaxLoss, gaussian_heatmaps, heatmap_points, inside_crop
 
 ALPHA, OMEGA, EPSILON, THETA = 2.1, 14.0, 1.0, 0.5
 """Adaptive Wing's parameters (Wang et al., 2019, section 4.3)."""
@@ -87,6 +87,20 @@ class StackedSoftmaxLoss:
 
 
 HeatmapLoss = AdaptiveWingLoss | StackedSoftmaxLoss
+
+
+def task_losses(
+    heatmaps: Sequence[Tensor], places: Sequence[Tensor], points: Tensor, loss: HeatmapLoss, stride: int
+) -> list[Tensor]:
+    """The plain loss of each task against true ``points`` (N, K, 2) in crop pixels: that of all stacks' ``heatmaps``,
+    then of the ``places`` (N, K, 2), in heatmap pixels, after each stage; the first are the heatmaps' own.
+    """
+    truth = heatmap_points(points, stride)
+    inside = inside_crop(truth, (heatmaps[-1].shape[2], heatmaps[-1].shape[3]))
+    return [
+        loss([maps.float() for maps in heatmaps], points),
+        *(offset_loss(after.float(), truth, inside, stride) for after in places[1:]),
+    ]
 
 
 def offset_loss(points: Tensor, truth: Tensor, inside: Tensor, stride: int) -> Tensor:

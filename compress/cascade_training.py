@@ -6,9 +6,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from slimalign.compress.batches import Batch
-from slimalign.compress.cascade_losses import HeatmapLoss, offset_loss, scaled_adaptive
+from slimalign.compress.cascade_losses import HeatmapLoss, scaled_adaptive, task_losses
 from slimalign.compress.cascade_recipe import CascadeTrainingRecipe
-from slimalign.compress.losses import heatmap_points, inside_crop
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.networks.cascade import Cascade, CascadeOutput
 from slimalign.compress.networks.supernet import weights_of
@@ -45,13 +44,7 @@ class CascadeTask(nn.Module):
         return [a + weight * b for a, b in zip(losses, self._against(found, taught), strict=True)]
 
     def _against(self, found: CascadeOutput, points: Tensor) -> list[Tensor]:
-        truth = heatmap_points(points, STRIDE)
-        size = (found.heatmaps[-1].shape[2], found.heatmaps[-1].shape[3])
-        inside = inside_crop(truth, size)
-        return [
-            self._loss([maps.float() for maps in found.heatmaps], points),
-            *(offset_loss(after.float(), truth, inside, STRIDE) for after in found.points[1:]),
-        ]
+        return task_losses(found.heatmaps, found.points, points, self._loss, STRIDE)
 
 
 def train_cascade(

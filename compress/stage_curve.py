@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from slimalign.compress.batches import Batch
-from slimalign.compress.cascade_losses import HeatmapLoss, offset_loss
+from slimalign.compress.cascade_losses import HeatmapLoss, task_losses
 from slimalign.compress.cost import count
 from slimalign.compress.figures import check_picture_path, new_figure, save_figure
-from slimalign.compress.losses import heatmap_points, inside_crop
 from slimalign.compress.networks.architecture import STRIDE
 from slimalign.compress.networks.cascade import Cascade
 from slimalign.compress.validation import inferring
@@ -78,11 +77,8 @@ def stage_losses(cascade: Cascade, batches: Iterable[Batch], loss: HeatmapLoss) 
     with inferring(cascade):
         for batch in batches:
             found = cascade.all_stages(batch.images)
-            truth = heatmap_points(batch.points, STRIDE)
-            size = (found.heatmaps[-1].shape[2], found.heatmaps[-1].shape[3])
-            inside = inside_crop(truth, size)
-            offsets = [float(offset_loss(after, truth, inside, STRIDE)) for after in found.points[1:]]
-            rows.append([float(loss(found.heatmaps, batch.points)), *offsets])
+            losses = task_losses(found.heatmaps, found.points, batch.points, loss, STRIDE)
+            rows.append([float(one) for one in losses])
     means: list[float] = np.mean(rows, axis=0).tolist()
     return means
 

@@ -21,7 +21,7 @@ from slimalign.compress.networks.selective import ResidualBlock, SelectiveFeatur
 from slimalign.compress.networks.supernet import BranchedNetwork, HRSuperNet
 
 BackwardName = Literal["task-wise", "full", "ccr"]
-"""Which of the sums of a stage's offsets and the landmarks before it hand their gradient back, see Cascade.stages."""
+"""Which sums of a stage's offsets and the landmarks before it hand their gradient back, see Cascade.all_stages."""
 
 
 class StudentBranches(nn.Module):
